@@ -1,0 +1,94 @@
+"""The contracts between parts: what a backbone gives, what a velocity field takes.
+
+A part satisfies a contract by its methods; nothing is inherited.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Generator, Tensor
+
+__all__ = ["Backbone", "Context", "Observation", "TimeSampler", "VelocityField"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """What a policy may see at one instant.
+
+    Args:
+        prompt: The whole text: embodiment sentence and instruction, as `EmbodimentPrompter` writes it.
+        views: View tag -> RGB image, uint8 in [0, 255], in the order in which they enter the sequence.
+            Empty for text alone (T2A). Absent cameras are left out, never filled with black.
+    """
+
+    prompt: str
+    views: Mapping[str, UInt8[Tensor, "3 height image_width"]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What a backbone knows about a batch of observations: the tokens that condition the action head.
+
+    Args:
+        hidden: Token states, of the layer that feeds the head.
+        mask: True where a token is real. Whatever stands in a padded token changes nothing.
+        position_ids: Rotary positions on the axes (time, height, width); text has three equal entries.
+        logits: Next-token logits where the caller asked for them.
+    """
+
+    hidden: Float[Tensor, "batch token width"]
+    mask: Bool[Tensor, "batch token"]
+    position_ids: Int[Tensor, "3 batch token"]
+    logits: Float[Tensor, "batch token vocabulary"] | None = None
+
+
+@runtime_checkable
+class Backbone(Protocol):
+    """Observations in, context out.
+
+    `prepare` is pure preprocessing (tokens, patches): it runs in data workers and returns CPU tensors whose first
+    axis need not be the batch. Calling the backbone runs the network. The split lets a data loader overlap the two.
+    """
+
+    @property
+    def width(self) -> int:
+        """Features of one context token."""
+        ...
+
+    def prepare(self, observations: Sequence[Observation]) -> dict[str, Tensor]:
+        """Turn observations into the tensors that `__call__` takes."""
+        ...
+
+    def __call__(self, inputs: Mapping[str, Tensor], *, with_logits: bool = False) -> Context:
+        """Run the network; `with_logits` asks for next-token logits too."""
+        ...
+
+
+@runtime_checkable
+class VelocityField(Protocol):
+    """The one thing that solvers and losses know of an action head."""
+
+    def __call__(
+        self,
+        noisy_actions: Float[Tensor, "batch_draw horizon channel"],
+        time: Float[Tensor, " batch_draw"],
+        context: Context,
+        mask: Bool[Tensor, "batch_draw horizon channel"],
+    ) -> Float[Tensor, "batch_draw horizon channel"]:
+        """Velocity `noise - action` at `time` (0 = action, 1 = noise); exactly 0 where `mask` is False.
+
+        The first axis is `(batch draw)`, sample-major: a whole multiple of the context's batch, entries
+        `i * draws .. (i + 1) * draws` belonging to context `i`.
+        """
+        ...
+
+
+@runtime_checkable
+class TimeSampler(Protocol):
+    """Draws flow times in [0, 1]; 0 is the clean action and 1 is noise."""
+
+    def __call__(self, count: int, *, like: Tensor, generator: Generator | None = None) -> Float[Tensor, " count"]:
+        """Draw `count` times with the dtype and device of `like`."""
+        ...

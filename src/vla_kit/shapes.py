@@ -1,0 +1,29 @@
+"""The words of every shape in vla-kit: one word, one meaning, in code, docs and einops patterns.
+
+Examples:
+    >>> AXES["horizon"]
+    'steps of one action chunk, padded'
+"""
+
+from typing import Final
+
+__all__ = ["AXES"]
+
+AXES: Final[dict[str, str]] = {
+    "batch": "samples",
+    "draw": "noise draws per sample (several flow times and noises share one backbone pass)",
+    "step": "steps of one trajectory or of one chunk at native length, nothing padded",
+    "horizon": "steps of one action chunk, padded",
+    "size": "channels of one robot's native action, not padded",
+    "channel": "entries of one action, padded to the common width",
+    "token": "context tokens of one sample, padded",
+    "width": "features of one token",
+    "axis": "rotary position axes: time, height, width",
+    "head": "attention heads",
+    "view": "camera views",
+    "height": "image rows",
+    "image_width": "image columns",
+    "vocabulary": "token ids of the language model",
+    "embodiment": "robots in one normaliser",
+}
+"""Axis word -> meaning. `batch draw` folded into one axis is always ordered sample-major."""
