@@ -1,0 +1,19 @@
+"""Robots in words: specs, prompts, view boundaries and ready embodiments."""
+
+from vla_kit.embodiment.presets import PRESETS, preset
+from vla_kit.embodiment.prompter import EmbodimentPrompter
+from vla_kit.embodiment.spec import Arms, EmbodimentSpec, Task
+from vla_kit.embodiment.views import check_view_tag, frame_token, view_tokens, wrap_view
+
+__all__ = [
+    "PRESETS",
+    "Arms",
+    "EmbodimentPrompter",
+    "EmbodimentSpec",
+    "Task",
+    "check_view_tag",
+    "frame_token",
+    "preset",
+    "view_tokens",
+    "wrap_view",
+]
