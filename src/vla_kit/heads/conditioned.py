@@ -1,0 +1,45 @@
+"""A context as a head remembers it: what need not be computed again at the next flow time."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+__all__ = ["Conditioned"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conditioned:
+    """The part of a head's work that depends on the context alone, from `DiTHead.condition`.
+
+    It belongs to the head that made it and is stale as soon as that head's parameters change.
+
+    Args:
+        mask: True where a context token is real.
+        next_position: Rotary position of the first action step, on all three axes.
+        tokens: Context at the head's width; attention "joint" only.
+        angles: Rotary cosine and sine of `tokens`; attention "joint" only.
+        keys: Keys of the context, one tensor per block; attention "cached" only.
+        values: Values of the context, one tensor per block; attention "cached" only.
+
+    Examples:
+        >>> import torch
+        >>> from vla_kit.heads import DiTHead
+        >>> from vla_kit.protocols import Context
+        >>> head = DiTHead(context_width=6, width=16, depth=3, num_heads=2, mlp_hidden=8, attention="cached")
+        >>> context = Context(
+        ...     hidden=torch.randn(1, 5, 6),
+        ...     mask=torch.ones(1, 5, dtype=torch.bool),
+        ...     position_ids=torch.arange(5).expand(3, 1, 5),
+        ... )
+        >>> conditioned = head.condition(context)
+        >>> len(conditioned.keys), conditioned.next_position
+        (3, tensor([5]))
+    """
+
+    mask: Bool[Tensor, "batch token"]
+    next_position: Int[Tensor, " batch"]
+    tokens: Float[Tensor, "batch token width"] | None = None
+    angles: tuple[Tensor, Tensor] | None = None
+    keys: tuple[Float[Tensor, "batch token head head_width"], ...] = ()
+    values: tuple[Float[Tensor, "batch token head head_width"], ...] = ()
