@@ -1,0 +1,321 @@
+"""Qwen3-VL and Qwen3.5 of transformers as the backbone of a policy."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import torch
+from tokenizers import AddedToken, Tokenizer
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModelForImageTextToText,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Qwen2VLImageProcessor,
+)
+
+from vla_kit.backbones.qwen_inputs import QwenInputs
+from vla_kit.backbones.vocabulary import tokenizer_from_tensor, tokenizer_to_tensor
+from vla_kit.embodiment.views import view_tokens
+from vla_kit.errors import CheckpointError, SettingError
+from vla_kit.protocols import Context, Observation
+
+__all__ = ["QwenVLBackbone", "add_view_tokens"]
+
+
+def add_view_tokens(model: PreTrainedModel, tokenizer: Tokenizer, view_tags: Sequence[str]) -> None:
+    """Give model and tokenizer the boundary tokens of view tags, both in place.
+
+    Tokens that the vocabulary has stay as they are. A new one follows the last known id, and its embedding starts as
+    the mean of the known embeddings, so that a pretrained model is disturbed little. Rows are added to the embedding
+    only where it has no spare ones.
+
+    Args:
+        model: Qwen model, whose embedding may grow.
+        tokenizer: Its vocabulary, which grows.
+        view_tags: Tags such as `ego` or `cam_left_wrist`.
+
+    Examples:
+        >>> from vla_kit.backbones.tiny import tiny_qwen3_vl
+        >>> backbone = tiny_qwen3_vl(corpus=["pick up the cup"], view_tags=["ego"], hidden=32)
+        >>> add_view_tokens(backbone.model, backbone.tokenizer, ["wrist"])
+        >>> backbone.tokenizer.token_to_id("<|wrist_start|>") is not None
+        True
+
+    Source:
+        Qwen-VLA, arXiv 2605.30280, section 3.2.1. The paper is silent on whether the tokens are new vocabulary
+        entries and on their first embedding; both are our choice.
+    """
+    known = tokenizer.get_vocab_size()
+    tokens = [token for tag in view_tags for token in view_tokens(tag)]
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in tokens])
+    size = tokenizer.get_vocab_size()
+    if size == known:
+        return
+    if size > model.get_input_embeddings().num_embeddings:
+        model.resize_token_embeddings(size, mean_resizing=False)
+    with torch.no_grad():
+        for embedding in (model.get_input_embeddings(), model.get_output_embeddings()):
+            embedding.weight[known:size] = embedding.weight[:known].mean(dim=0)
+
+
+class QwenVLBackbone(nn.Module):
+    """A Qwen vision-language model as `Backbone`: observations in, states of its last layer out.
+
+    The model is transformers' own, unchanged, and runs causally over the views and the prompt. The vocabulary travels
+    in the state dict, so a checkpoint brings the tokens that it was trained with. Rotary frequencies stay in float32
+    when the module is cast.
+
+    Args:
+        model: Qwen3-VL or Qwen3.5 model of transformers.
+        tokenizer: Its vocabulary, with the tokens of the view tags (see `add_view_tokens`); copied.
+        image_size: Side to which every image is resized, square [pixel]; a multiple of patch size times merge size.
+            `None` keeps the aspect ratio and lets the image processor choose, as Qwen does.
+        image_processor: Normalisation and limits of the image size; `None` takes those of Qwen3-VL and
+            Qwen3.5, with the patch sizes of `model`.
+        layer: Which states feed the action head, counted from the end: -1 the last layer after the final norm,
+            -2 the output of the layer before it, and so on.
+
+    Raises:
+        SettingError: If `layer` is no layer of the model, `image_size` does not fit the patches, or `tokenizer` has
+            more tokens than the model has embeddings.
+        CheckpointError: If `tokenizer` lacks the vision tokens of the model.
+
+    Examples:
+        >>> import torch
+        >>> from vla_kit.backbones.tiny import tiny_qwen3_vl
+        >>> from vla_kit.protocols import Observation
+        >>> backbone = tiny_qwen3_vl(corpus=["pick up the cup"], view_tags=["ego"], image_size=32, hidden=32)
+        >>> image = torch.zeros(3, 32, 32, dtype=torch.uint8)
+        >>> context = backbone(backbone.prepare([Observation(prompt="pick up the cup", views={"ego": image})]))
+        >>> context.hidden.shape[-1], context.position_ids.shape[0]
+        (32, 3)
+
+    Source:
+        Qwen-VLA, arXiv 2605.30280, sections 2.2 and 3.2.1 (Qwen3.5-4B). The paper does not say which layer feeds the
+        action head; one linear projection suggests one layer, and the last is the default here.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        *,
+        tokenizer: Tokenizer,
+        image_size: int | None = None,
+        image_processor: Qwen2VLImageProcessor | None = None,
+        layer: int = -1,
+    ) -> None:
+        super().__init__()
+        layers = model.config.text_config.num_hidden_layers
+        if not -layers - 1 <= layer <= -1:
+            raise SettingError(
+                f"layer must lie in [{-layers - 1}, -1], got {layer}. Count from the end: -1 is the last layer."
+            )
+        self.model = model
+        self.layer = layer
+        vision = model.config.vision_config
+        if image_processor is None:
+            image_processor = Qwen2VLImageProcessor(
+                patch_size=vision.patch_size,
+                merge_size=vision.spatial_merge_size,
+                temporal_patch_size=vision.temporal_patch_size,
+                image_mean=[0.5, 0.5, 0.5],
+                image_std=[0.5, 0.5, 0.5],
+                size={"shortest_edge": 256 * 256, "longest_edge": 4096 * 4096},
+            )
+        self._check_size(tokenizer, SettingError)
+        self.inputs = QwenInputs(
+            Tokenizer.from_str(tokenizer.to_str()),
+            image_processor=image_processor,
+            vision_token_ids=(
+                model.config.vision_start_token_id,
+                model.config.image_token_id,
+                model.config.vision_end_token_id,
+            ),
+            context_length=model.config.text_config.max_position_embeddings,
+            image_size=image_size,
+        )
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        *,
+        view_tags: Sequence[str],
+        image_size: int | None = None,
+        layer: int = -1,
+        dtype: Literal["float32", "bfloat16", "float16", "auto"] = "auto",
+        attention: str = "sdpa",
+        revision: str | None = None,
+    ) -> "QwenVLBackbone":
+        """Load weights, tokenizer and image processor.
+
+        Args:
+            source: Folder that `save_pretrained` wrote, or a hub id such as `Qwen/Qwen3.5-4B`.
+            view_tags: Tags of all views that will ever be given; their tokens are added to the vocabulary.
+            image_size: As in the constructor.
+            layer: As in the constructor.
+            dtype: Of the parameters; `auto` keeps what the checkpoint says.
+            attention: Attention implementation of transformers, such as `sdpa` or `flash_attention_2`.
+            revision: Branch, tag or commit of a hub id.
+
+        Returns:
+            The backbone, in evaluation mode as transformers loads it.
+
+        Raises:
+            CheckpointError: If `source` is written as a path and there is no such folder.
+            OSError: If `source` is neither a complete folder nor a reachable hub id.
+        """
+        _check_source(source)
+        model = AutoModelForImageTextToText.from_pretrained(
+            source, dtype=dtype, attn_implementation=attention, revision=revision
+        )
+        return cls._load_rest(model, source, revision, view_tags, image_size, layer)
+
+    @classmethod
+    def from_config(
+        cls,
+        source: str | Path,
+        *,
+        view_tags: Sequence[str],
+        image_size: int | None = None,
+        layer: int = -1,
+        attention: str = "sdpa",
+        revision: str | None = None,
+    ) -> "QwenVLBackbone":
+        """Build with random weights from a configuration and a tokenizer; the weights come from a checkpoint later.
+
+        Args:
+            source: Folder or hub id with `config.json` and the tokenizer.
+            view_tags: As in `from_pretrained`.
+            image_size: As in the constructor.
+            layer: As in the constructor.
+            attention: Attention implementation of transformers.
+            revision: Branch, tag or commit of a hub id.
+
+        Raises:
+            CheckpointError: If `source` is written as a path and there is no such folder.
+            OSError: If `source` is neither a complete folder nor a reachable hub id.
+        """
+        _check_source(source)
+        config = AutoConfig.from_pretrained(source, revision=revision)
+        model = AutoModelForImageTextToText.from_config(config, attn_implementation=attention)
+        return cls._load_rest(model, source, revision, view_tags, image_size, layer)
+
+    @classmethod
+    def _load_rest(
+        cls,
+        model: PreTrainedModel,
+        source: str | Path,
+        revision: str | None,
+        view_tags: Sequence[str],
+        image_size: int | None,
+        layer: int,
+    ) -> "QwenVLBackbone":
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision).backend_tokenizer
+        add_view_tokens(model, tokenizer, view_tags)
+        return cls(
+            model,
+            tokenizer=tokenizer,
+            image_size=image_size,
+            image_processor=AutoImageProcessor.from_pretrained(source, revision=revision),
+            layer=layer,
+        )
+
+    @property
+    def width(self) -> int:
+        """Features of one context token."""
+        return int(self.model.config.text_config.hidden_size)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The vocabulary in use."""
+        return self.inputs.tokenizer
+
+    def prepare(self, observations: Sequence[Observation]) -> dict[str, Tensor]:
+        """Tokens, positions and patches of a batch, on the CPU; see `QwenInputs`, which does it without the network.
+
+        Args:
+            observations: At least one.
+        """
+        return self.inputs(observations)
+
+    def forward(self, inputs: Mapping[str, Tensor], *, with_logits: bool = False) -> Context:
+        """Run the model.
+
+        Args:
+            inputs: What `prepare` returned, on any device.
+            with_logits: Whether to run the language head too.
+
+        Returns:
+            States, mask and the rotary positions that the model used. The vision tower does not run
+            for a batch without images.
+        """
+        device = self.model.get_input_embeddings().weight.device
+        tensors = {name: tensor.to(device, non_blocking=True) for name, tensor in inputs.items()}
+        output = self.model.model(**tensors, use_cache=False, output_hidden_states=self.layer != -1)
+        last = output.last_hidden_state
+        return Context(
+            hidden=last if self.layer == -1 else output.hidden_states[self.layer],
+            mask=tensors["attention_mask"],
+            position_ids=tensors["position_ids"],
+            logits=self.model.lm_head(last) if with_logits else None,
+        )
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write weights, configuration and tokenizer where `from_pretrained` finds them.
+
+        Args:
+            folder: Made if absent.
+        """
+        self.model.save_pretrained(folder)
+        PreTrainedTokenizerFast(tokenizer_object=self.tokenizer).save_pretrained(folder)
+        self.inputs.image_processor.save_pretrained(folder)
+
+    def get_extra_state(self) -> Tensor:
+        """The vocabulary as JSON bytes, which a weights-only load accepts."""
+        return tokenizer_to_tensor(self.tokenizer)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take the vocabulary of a checkpoint.
+
+        Args:
+            state: What `get_extra_state` returned.
+
+        Raises:
+            CheckpointError: If the vocabulary does not fit the model.
+        """
+        tokenizer = tokenizer_from_tensor(state)
+        self._check_size(tokenizer, CheckpointError)
+        self.inputs.set_tokenizer(tokenizer)
+
+    def _check_size(self, tokenizer: Tokenizer, error: type[Exception]) -> None:
+        rows = self.model.get_input_embeddings().num_embeddings
+        if tokenizer.get_vocab_size() > rows:
+            raise error(
+                f"tokenizer must have at most as many tokens as the model has embeddings ({rows}), "
+                f"got {tokenizer.get_vocab_size()}. Build the model with the view_tags of the tokenizer."
+            )
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
+        rotary = [module for module in self.modules() if hasattr(module, "original_inv_freq")]
+        kept = [
+            (module, name, getattr(module, name)) for module in rotary for name in ("inv_freq", "original_inv_freq")
+        ]
+        super()._apply(fn, recurse)
+        for module, name, frequencies in kept:
+            if not frequencies.is_meta:
+                setattr(module, name, frequencies.to(getattr(module, name).device))
+        return self
+
+
+def _check_source(source: str | Path) -> None:
+    is_path = isinstance(source, Path) or source.startswith(("/", ".", "~"))
+    if is_path and not Path(source).is_dir():
+        raise CheckpointError(
+            f"source must be a folder or a hub id, got {str(source)!r}, which does not exist. "
+            "Write one with save_pretrained, or give an id such as 'Qwen/Qwen3.5-4B'."
+        )
