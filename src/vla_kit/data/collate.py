@@ -1,0 +1,156 @@
+"""Samples to a batch: prompts built, images augmented, backbone inputs prepared, actions padded."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from vla_kit.actions import MaskedActions
+from vla_kit.data.sample import Sample
+from vla_kit.errors import ShapeError
+from vla_kit.protocols import Observation
+
+__all__ = ["Batch", "Collate"]
+
+_Augment = Callable[[UInt8[Tensor, "image 3 height image_width"]], UInt8[Tensor, "image 3 height image_width"]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """What a training step takes. Lightning moves it with `to`, data loaders pin it with `pin_memory`.
+
+    Args:
+        embodiments: Robot of each sample.
+        instructions: What each robot was told.
+        actions: Native actions, not normalised, padded to the common width, with the mask of what is real.
+        sizes: Native channels of each sample.
+        backbone_inputs: What `Backbone.prepare` made; the first axis need not be the batch.
+
+    Examples:
+        >>> batch = Batch(embodiments=("arm",), instructions=("push",), sizes=(2,),
+        ...     actions=MaskedActions.pad([torch.ones(3, 2)]), backbone_inputs={"ids": torch.zeros(1, 5)})
+        >>> len(batch), batch.to("meta").backbone_inputs["ids"].device.type
+        (1, 'meta')
+    """
+
+    embodiments: tuple[str, ...]
+    instructions: tuple[str, ...]
+    actions: MaskedActions
+    sizes: tuple[int, ...]
+    backbone_inputs: Mapping[str, Tensor]
+
+    def __len__(self) -> int:
+        return len(self.embodiments)
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Batch":
+        """Move every tensor; the text stays."""
+        return Batch(
+            embodiments=self.embodiments,
+            instructions=self.instructions,
+            actions=self.actions.to(device, non_blocking=non_blocking),
+            sizes=self.sizes,
+            backbone_inputs={
+                name: tensor.to(device, non_blocking=non_blocking) for name, tensor in self.backbone_inputs.items()
+            },
+        )
+
+    def pin_memory(self) -> "Batch":
+        """Copy every tensor to page-locked memory, from which it reaches a GPU without waiting."""
+        return Batch(
+            embodiments=self.embodiments,
+            instructions=self.instructions,
+            actions=self.actions.pin_memory(),
+            sizes=self.sizes,
+            backbone_inputs={name: tensor.pin_memory() for name, tensor in self.backbone_inputs.items()},
+        )
+
+
+class Collate:
+    """Builds a `Batch` from samples; give it to a `DataLoader` as `collate_fn`.
+
+    It runs in the data workers, so tokens and patches are ready when the model asks. The prompt comes from the same
+    function that serving uses.
+
+    Args:
+        prepare: `Backbone.prepare` of the model's backbone.
+        prompter: `(embodiment, instruction) -> prompt`, an `EmbodimentPrompter`.
+        channels: Common width of the actions.
+        horizon: Common number of steps; that of the longest chunk in the batch where None.
+        augment: Changes a uint8 stack of images of one view, each image on its own; nothing where None. Draws come
+            from torch's generator, which a `DataLoader` seeds in every worker.
+
+    Raises:
+        ShapeError: (on call) If there are no samples, or augment changes the number of images.
+
+    Examples:
+        >>> sample = Sample(embodiment="arm", instruction="push", views={}, actions=torch.ones(2, 3),
+        ...     valid=torch.tensor([True, False]), dataset="demo", episode=0, frame=0)
+        >>> def prepare(observations):
+        ...     return {"length": torch.tensor([len(seen.prompt) for seen in observations])}
+        >>> batch = Collate(prepare, prompter=lambda name, text: f"{name}: {text}", channels=4)([sample])
+        >>> batch.backbone_inputs["length"], batch.actions.mask[0].int().tolist()
+        (tensor([9]), [[1, 1, 1, 0], [0, 0, 0, 0]])
+
+    Source:
+        Qwen-VLA, arXiv 2605.30280, section 2.4: leading channels, zero padding, mask over steps and channels.
+    """
+
+    def __init__(
+        self,
+        prepare: Callable[[Sequence[Observation]], Mapping[str, Tensor]],
+        *,
+        prompter: Callable[[str, str], str],
+        channels: int = 64,
+        horizon: int | None = None,
+        augment: _Augment | None = None,
+    ) -> None:
+        self.prepare = prepare
+        self.prompter = prompter
+        self.channels = channels
+        self.horizon = horizon
+        self.augment = augment
+
+    def __call__(self, samples: Sequence[Sample]) -> Batch:
+        """Collate samples of any embodiments."""
+        if len(samples) == 0:
+            raise ShapeError("samples must hold at least one sample, got none. Check the sampler of the data loader.")
+        views: list[dict[str, Tensor]] = [dict(sample.views) for sample in samples]
+        if self.augment is not None:
+            views = _augmented(views, self.augment)
+        observations = [
+            Observation(prompt=self.prompter(sample.embodiment, sample.instruction), views=seen)
+            for sample, seen in zip(samples, views, strict=True)
+        ]
+        return Batch(
+            embodiments=tuple(sample.embodiment for sample in samples),
+            instructions=tuple(sample.instruction for sample in samples),
+            actions=MaskedActions.pad(
+                [sample.actions for sample in samples],
+                channels=self.channels,
+                horizon=self.horizon,
+                valid=[sample.valid for sample in samples],
+            ),
+            sizes=tuple(sample.size for sample in samples),
+            backbone_inputs=dict(self.prepare(observations)),
+        )
+
+
+def _augmented(views: list[dict[str, Tensor]], augment: _Augment) -> list[dict[str, Tensor]]:
+    """Augment all images of one view and size together."""
+    groups: dict[tuple[str, torch.Size], list[int]] = {}
+    for index, seen in enumerate(views):
+        for tag, image in seen.items():
+            groups.setdefault((tag, image.shape), []).append(index)
+    changed: list[dict[str, Tensor]] = [dict(seen) for seen in views]
+    for (tag, _), members in groups.items():
+        stack = augment(torch.stack([views[index][tag] for index in members]))
+        if len(stack) != len(members):
+            raise ShapeError(
+                f"augment must return as many images as it got ({len(members)}), got {len(stack)}. "
+                "Change each image on its own."
+            )
+        for index, image in zip(members, stack, strict=True):
+            changed[index][tag] = image
+    return changed

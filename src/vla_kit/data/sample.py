@@ -1,0 +1,84 @@
+"""One training example: what was seen, what was said, what the robot then did."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+from vla_kit.errors import DtypeError, ShapeError
+
+__all__ = ["Sample"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One observation with the native actions that follow it.
+
+    Nothing is normalised and nothing is padded to a common width here: statistics belong to the model, width to the
+    batch. A step past the end of the episode is `valid = False`; what its action holds means nothing.
+
+    Args:
+        embodiment: Name of the robot, a key of the prompter and of the normaliser.
+        instruction: What the robot was told, at this frame.
+        views: View tag -> RGB image, uint8 in [0, 255]. Empty for text alone (T2A).
+        actions: Native actions from this frame on, in the units of the embodiment's action space.
+        valid: True where a step lies within the episode.
+        dataset: Name of the data set, for mixtures and logs.
+        episode: Index of the episode in the data set.
+        frame: Index of the frame in the episode.
+
+    Raises:
+        ShapeError: If `actions` is not two-dimensional, `valid` has another length, or an image is not `(3, h, w)`.
+        DtypeError: If `actions` is not floating, `valid` not bool, or an image not uint8.
+
+    Examples:
+        >>> sample = Sample(embodiment="arm", instruction="push the button", views={}, actions=torch.zeros(2, 4),
+        ...     valid=torch.tensor([True, False]), dataset="demo", episode=0, frame=7)
+        >>> sample.size, sample.num_steps
+        (4, 2)
+    """
+
+    embodiment: str
+    instruction: str
+    views: Mapping[str, UInt8[Tensor, "3 height image_width"]]
+    actions: Float[Tensor, "step size"]
+    valid: Bool[Tensor, " step"]
+    dataset: str
+    episode: int
+    frame: int
+
+    def __post_init__(self) -> None:
+        if self.actions.ndim != 2:
+            raise ShapeError(
+                f"actions must have the shape (step, size), got {tuple(self.actions.shape)}. "
+                "Give one row per step, in native units."
+            )
+        if not self.actions.is_floating_point():
+            raise DtypeError(f"actions must be floating point, got {self.actions.dtype}. Convert with .float().")
+        if tuple(self.valid.shape) != (self.actions.shape[0],):
+            raise ShapeError(
+                f"valid must have one entry per step of actions ({self.actions.shape[0]},), "
+                f"got {tuple(self.valid.shape)}. Mark each step as inside (True) or past the end (False)."
+            )
+        if self.valid.dtype != torch.bool:
+            raise DtypeError(f"valid must be bool, got {self.valid.dtype}. Convert with .bool().")
+        for tag, image in self.views.items():
+            if image.ndim != 3 or image.shape[0] != 3:
+                raise ShapeError(
+                    f"views[{tag!r}] must have the shape (3, height, image_width), got {tuple(image.shape)}. "
+                    "Put the colour axis first, three colours."
+                )
+            if image.dtype != torch.uint8:
+                raise DtypeError(f"views[{tag!r}] must be uint8 in [0, 255], got {image.dtype}. Keep raw pixels.")
+
+    @property
+    def size(self) -> int:
+        """Native action channels of the embodiment."""
+        return int(self.actions.shape[1])
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of the chunk, valid or not."""
+        return int(self.actions.shape[0])

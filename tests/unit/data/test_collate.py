@@ -1,0 +1,107 @@
+import pickle
+
+import pytest
+import torch
+from lightning.fabric.utilities.apply_func import move_data_to_device
+
+from vla_kit.data import Batch, Collate, ColorJitter, RandomShift, Sample
+from vla_kit.errors import ShapeError
+
+
+def make_sample(embodiment="arm", *, size=3, steps=2, valid=None, views=None, fill=1.0):
+    return Sample(
+        embodiment=embodiment,
+        instruction=f"use {embodiment}",
+        views=views or {},
+        actions=torch.full((steps, size), fill),
+        valid=torch.ones(steps, dtype=torch.bool) if valid is None else torch.tensor(valid),
+        dataset="demo",
+        episode=0,
+        frame=0,
+    )
+
+
+def prompter(embodiment, instruction):
+    return f"{embodiment}|{instruction}"
+
+
+def prepare(observations):
+    """Stands in for a backbone: lengths of prompts, and all images in order."""
+    images = [image for seen in observations for image in seen.views.values()]
+    inputs = {"length": torch.tensor([len(seen.prompt) for seen in observations])}
+    return {**inputs, "images": torch.stack(images)} if images else inputs
+
+
+def test_mixed_embodiments_share_one_batch():
+    batch = Collate(prepare, prompter=prompter, channels=4)([make_sample(), make_sample("base", size=2, steps=3)])
+    assert batch.embodiments == ("arm", "base")
+    assert batch.instructions == ("use arm", "use base")
+    assert batch.sizes == (3, 2)
+    assert batch.actions.values.shape == (2, 3, 4)
+    assert batch.actions.mask.sum(dim=(1, 2)).tolist() == [6, 6]
+    assert batch.backbone_inputs["length"].tolist() == [len("arm|use arm"), len("base|use base")]
+    assert [tuple(native.shape) for native in batch.actions.cut(batch.sizes)] == [(2, 3), (3, 2)]
+
+
+def test_steps_past_the_end_are_masked_whatever_they_hold():
+    clean, poisoned = make_sample(valid=[True, False]), make_sample(valid=[True, False])
+    poisoned.actions[1] = float("nan")
+    collate = Collate(prepare, prompter=prompter, channels=4, horizon=5)
+    first, second = collate([clean]), collate([poisoned])
+    assert torch.equal(first.actions.values, second.actions.values)
+    assert torch.equal(first.actions.mask, second.actions.mask)
+    assert first.actions.mask.any(dim=2)[0].tolist() == [True, False, False, False, False]
+
+
+def test_augment_sees_each_view_and_size_once_and_order_stays():
+    def image(level, size=2):
+        return torch.full((3, size, size), level, dtype=torch.uint8)
+
+    seen = []
+
+    def brighten(images):
+        seen.append(tuple(images.shape))
+        return images + 100
+
+    samples = [
+        make_sample(views={"front": image(1), "wrist": image(2)}),
+        make_sample(views={"front": image(3)}),
+        make_sample(views={"wrist": image(4)}),
+    ]
+    batch = Collate(prepare, prompter=prompter, augment=brighten)(samples)
+    assert batch.backbone_inputs["images"][:, 0, 0, 0].tolist() == [101, 102, 103, 104]
+    assert seen == [(2, 3, 2, 2), (2, 3, 2, 2)]
+    assert int(samples[0].views["front"].max()) == 1
+    other_size = [make_sample(views={"front": image(1)}), make_sample(views={"front": image(1, 4)})]
+    seen.clear()
+    Collate(lambda observations: {}, prompter=prompter, augment=brighten)(other_size)
+    assert seen == [(1, 3, 2, 2), (1, 3, 4, 4)]
+
+
+def test_augmentations_chain_with_sequential():
+    chain = torch.nn.Sequential(RandomShift(1), ColorJitter())
+    views = {"front": torch.zeros(3, 4, 4, dtype=torch.uint8)}
+    batch = Collate(prepare, prompter=prompter, augment=chain)([make_sample(views=views)])
+    assert batch.backbone_inputs["images"].shape == (1, 3, 4, 4)
+
+
+def test_batch_passes_through_workers_pickle_and_lightning():
+    samples = [make_sample(), make_sample("base", size=2)]
+    loader = torch.utils.data.DataLoader(
+        samples, batch_size=2, num_workers=1, collate_fn=Collate(prepare, prompter=prompter)
+    )
+    batch = pickle.loads(pickle.dumps(next(iter(loader))))
+    assert isinstance(batch, Batch)
+    assert len(batch) == 2
+    moved = move_data_to_device(batch, torch.device("meta"))
+    assert isinstance(moved, Batch)
+    assert {moved.actions.values.device.type, moved.backbone_inputs["length"].device.type} == {"meta"}
+    assert moved.embodiments == ("arm", "base")
+
+
+def test_wrong_samples_and_augmentations():
+    with pytest.raises(ShapeError, match="samples must hold at least one sample"):
+        Collate(prepare, prompter=prompter)([])
+    collate = Collate(prepare, prompter=prompter, augment=lambda images: images[:0])
+    with pytest.raises(ShapeError, match=r"augment must return as many images as it got \(1\), got 0"):
+        collate([make_sample(views={"front": torch.zeros(3, 2, 2, dtype=torch.uint8)})])

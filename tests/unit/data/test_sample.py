@@ -1,0 +1,46 @@
+import pickle
+from dataclasses import FrozenInstanceError
+
+import pytest
+import torch
+
+from vla_kit.data import Sample
+from vla_kit.errors import DtypeError, ShapeError
+
+GOOD = {
+    "embodiment": "arm",
+    "instruction": "push",
+    "views": {"front": torch.zeros(3, 4, 5, dtype=torch.uint8)},
+    "actions": torch.zeros(2, 3),
+    "valid": torch.tensor([True, False]),
+    "dataset": "demo",
+    "episode": 1,
+    "frame": 2,
+}
+
+
+def test_keeps_what_it_is_given_and_survives_pickling():
+    sample = pickle.loads(pickle.dumps(Sample(**GOOD)))
+    assert (sample.size, sample.num_steps, sample.episode, sample.frame) == (3, 2, 1, 2)
+    with pytest.raises(FrozenInstanceError):
+        sample.frame = 3
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "text"),
+    [
+        ({"actions": torch.zeros(2)}, ShapeError, r"actions must have the shape \(step, size\), got \(2,\)"),
+        ({"actions": torch.zeros(2, 3).int()}, DtypeError, "actions must be floating point, got torch.int32"),
+        (
+            {"valid": torch.ones(3).bool()},
+            ShapeError,
+            r"valid must have one entry per step of actions \(2,\), got \(3,\)",
+        ),
+        ({"valid": torch.ones(2)}, DtypeError, "valid must be bool, got torch.float32"),
+        ({"views": {"front": torch.zeros(4, 5, 3).byte()}}, ShapeError, r"views\['front'\] .* got \(4, 5, 3\)"),
+        ({"views": {"front": torch.zeros(3, 4, 5)}}, DtypeError, r"views\['front'\] must be uint8"),
+    ],
+)
+def test_wrong_arguments_are_named(change, error, text):
+    with pytest.raises(error, match=text):
+        Sample(**{**GOOD, **change})

@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+import torch
+
+from vla_kit.data.video import open_video
+from vla_kit.data.video_pyav import PyAVDecoder, PyAVEncoder
+from vla_kit.errors import DataError, MissingExtraError, SettingError, ShapeError
+
+
+def gray_frames(count: int = 40) -> np.ndarray:
+    """Frame i is a flat gray of level 5 * i + 20, which survives encoding to a level or two."""
+    levels = (5 * np.arange(count) + 20).astype(np.uint8)
+    return np.broadcast_to(levels[:, None, None, None], (count, 32, 48, 3)).copy()
+
+
+@pytest.fixture
+def video(tmp_path):
+    path = tmp_path / "video.mp4"
+    with PyAVEncoder(path, rate_hz=10, height=32, width=48) as encoder:
+        encoder.write(gray_frames()[:15])
+        encoder.write(gray_frames()[15:])
+    return path
+
+
+@pytest.fixture(params=["pyav", "torchcodec"])
+def decoder(request, video):
+    try:
+        return open_video(video, backend=request.param)
+    except MissingExtraError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("indices", [[0], [39], [39, 0], [7, 7, 3], [30, 5, 31], list(range(40)), [0, 25, 26]])
+def test_an_index_gives_exactly_that_frame(decoder, indices):
+    frames = decoder.frames(indices)
+    assert frames.dtype == torch.uint8
+    assert frames.shape == (len(indices), 3, 32, 48)
+    levels = (frames.float().mean(dim=(1, 2, 3)) - 20) / 5
+    assert torch.equal(levels.round().long(), torch.tensor(indices))
+
+
+def test_repeated_calls_in_any_order_agree(decoder):
+    first = decoder.frames([12])
+    decoder.frames([38])
+    assert torch.equal(decoder.frames([12]), first)
+    assert len(decoder) == 40
+
+
+def test_colours_survive_encoding(tmp_path):
+    colours = np.array([[200, 30, 40], [20, 180, 60], [50, 70, 210]], dtype=np.uint8)
+    frames = np.broadcast_to(colours[:, None, None, :], (3, 16, 16, 3)).copy()
+    with PyAVEncoder(tmp_path / "colours.mp4", rate_hz=12.5, height=16, width=16) as encoder:
+        encoder.write(frames)
+    decoded = PyAVDecoder(tmp_path / "colours.mp4").frames([0, 1, 2])
+    assert np.abs(decoded.permute(0, 2, 3, 1).numpy().astype(int) - frames).max() <= 4
+
+
+def test_index_outside_the_file(decoder):
+    with pytest.raises(DataError, match=r"indices must lie in \[0, 40\) in .*video.mp4, got 40"):
+        decoder.frames([3, 40])
+
+
+def test_truncated_file(video):
+    video.write_bytes(video.read_bytes()[:300])
+    with pytest.raises(DataError, match=r"path must be a readable video, got .*video.mp4"):
+        open_video(video, backend="pyav")
+
+
+def test_file_cut_in_the_middle_fails_where_it_is_cut(video):
+    data = video.read_bytes()  # the index lies in front, so the file opens
+    video.write_bytes(data[: int(len(data) * 0.8)])
+    with pytest.raises(DataError, match=r"video\.mp4"):
+        open_video(video, backend="pyav").frames(range(40))
+
+
+def test_decoder_works_on_after_an_error(video):
+    decoder = PyAVDecoder(video)
+    with pytest.raises(DataError):
+        decoder.frames([99])
+    assert decoder.frames([2]).float().mean().round() == 30
+
+
+def test_unknown_backend(video):
+    with pytest.raises(SettingError, match="backend must be one of"):
+        open_video(video, backend="opencv")
+
+
+def test_odd_sizes_and_other_sizes_are_refused(tmp_path):
+    with pytest.raises(SettingError, match=r"height and width must be even for a video, got \(31, 48\)"):
+        PyAVEncoder(tmp_path / "odd.mp4", rate_hz=10, height=31, width=48)
+    with (
+        pytest.raises(ShapeError, match="frames must have the shape"),
+        PyAVEncoder(tmp_path / "size.mp4", rate_hz=10, height=32, width=48) as encoder,
+    ):
+        encoder.write(np.zeros((1, 16, 16, 3), dtype=np.uint8))

@@ -1,0 +1,111 @@
+import pytest
+import torch
+
+from vla_kit.data import ChunkDataset, EpisodeInfo, EpisodeReader, TrajectoryDataset
+from vla_kit.errors import DataError, SettingError
+
+
+class CountingReader:
+    """Action of step t in episode e is (10 * e + t, 0); the image of frame t is full of t."""
+
+    name, embodiment, action_size = "counting", "toy", 2
+    lengths = (3, 1, 5)
+
+    @property
+    def num_episodes(self):
+        return len(self.lengths)
+
+    def episode(self, index):
+        return EpisodeInfo(index=index, length=self.lengths[index], instructions=(f"task {index}",))
+
+    def instruction_at(self, index, frame):
+        return f"task {index} at {frame}"
+
+    def actions(self, index):
+        steps = torch.arange(self.lengths[index], dtype=torch.float32)
+        return torch.stack([10.0 * index + steps, torch.zeros_like(steps)], dim=1)
+
+    def frames(self, index, indices):
+        return {"front": torch.stack([torch.full((3, 2, 2), frame, dtype=torch.uint8) for frame in indices])}
+
+    def statistics(self):
+        raise NotImplementedError
+
+
+def test_the_double_is_a_reader():
+    assert isinstance(CountingReader(), EpisodeReader)
+
+
+def test_one_item_per_frame_with_the_actions_that_follow():
+    dataset = ChunkDataset(CountingReader(), horizon=2)
+    assert len(dataset) == 9
+    sample = dataset[5]
+    assert (sample.episode, sample.frame, sample.instruction, sample.dataset) == (2, 1, "task 2 at 1", "counting")
+    assert sample.actions[:, 0].tolist() == [21.0, 22.0]
+    assert sample.valid.tolist() == [True, True]
+    assert int(sample.views["front"].unique()) == 1
+    assert sample.views["front"].shape == (3, 2, 2)
+
+
+def test_past_the_end_is_zero_and_invalid_never_repeated():
+    dataset = ChunkDataset(CountingReader(), horizon=4)
+    sample = dataset[2]
+    assert sample.frame == 2
+    assert sample.actions[:, 0].tolist() == [2.0, 0.0, 0.0, 0.0]
+    assert sample.valid.tolist() == [True, False, False, False]
+    assert dataset[3].valid.tolist() == [True, False, False, False]
+
+
+def test_stride_and_choice_of_episodes():
+    dataset = ChunkDataset(CountingReader(), horizon=1, stride=2, episodes=[2, 0])
+    assert [(item.episode, item.frame) for item in map(dataset.__getitem__, range(len(dataset)))] == [
+        (2, 0),
+        (2, 2),
+        (2, 4),
+        (0, 0),
+        (0, 2),
+    ]
+
+
+def test_works_in_a_data_loader_with_workers():
+    dataset = ChunkDataset(CountingReader(), horizon=2)
+    loader = torch.utils.data.DataLoader(dataset, batch_size=4, num_workers=1, collate_fn=list)
+    assert [sample.frame for batch in loader for sample in batch] == [0, 1, 2, 0, 0, 1, 2, 3, 4]
+
+
+def test_whole_trajectories_without_images():
+    dataset = TrajectoryDataset(CountingReader(), horizon=5)
+    assert len(dataset) == 3
+    sample = dataset[0]
+    assert sample.actions[:, 0].tolist() == [0.0, 1.0, 2.0, 0.0, 0.0]
+    assert sample.valid.tolist() == [True, True, True, False, False]
+    assert (sample.views, sample.instruction) == ({}, "task 0 at 0")
+    assert dataset[2].valid.all()
+
+
+def test_whole_trajectories_with_the_first_frame():
+    sample = TrajectoryDataset(CountingReader(), horizon=5, with_views=True, episodes=[1])[0]
+    assert (sample.episode, int(sample.views["front"].max())) == (1, 0)
+
+
+def test_a_longer_trajectory_is_refused_unless_left_out():
+    with pytest.raises(
+        DataError, match=r"horizon must be at least .* got 4 and episode 2 of counting with 5 steps. Raise"
+    ):
+        TrajectoryDataset(CountingReader(), horizon=4)
+    assert len(TrajectoryDataset(CountingReader(), horizon=4, episodes=[0, 1])) == 2
+
+
+@pytest.mark.parametrize("make", [ChunkDataset, TrajectoryDataset])
+def test_wrong_settings(make):
+    with pytest.raises(SettingError, match="horizon must be at least 1, got 0"):
+        make(CountingReader(), horizon=0)
+    with pytest.raises(SettingError, match="episodes must name at least one episode"):
+        make(CountingReader(), horizon=9, episodes=[])
+    with pytest.raises(DataError, match=r"episodes must lie in \[0, 3\) of counting, got \[3, -1\]"):
+        make(CountingReader(), horizon=9, episodes=[0, 3, -1])
+
+
+def test_wrong_stride():
+    with pytest.raises(SettingError, match="stride must be at least 1, got 0"):
+        ChunkDataset(CountingReader(), horizon=2, stride=0)
