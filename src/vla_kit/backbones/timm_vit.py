@@ -118,6 +118,9 @@ class TimmBackbone(nn.Module):
         with torch.no_grad():
             self._grid = self._features(torch.zeros(1, 3, image_size, image_size)).shape[1:3]
         self.vision.train()
+        # Rotary positions tell attention how far apart two tokens are, not where they stand: the head, which reads
+        # values, needs the place of a token in its features.
+        self.vision_position = nn.Parameter(torch.zeros(self._grid[0] * self._grid[1], width))
 
     @property
     def width(self) -> int:
@@ -203,7 +206,7 @@ class TimmBackbone(nn.Module):
         tokens = self.text_encoder(text, src_key_padding_mask=~text_mask).flatten(0, 1)
         if "pixels" in tensors:
             features = self._features(tensors["pixels"]).flatten(1, 2)
-            image_tokens = self.vision_projection(self.vision_norm(features))
+            image_tokens = self.vision_projection(self.vision_norm(features)) + self.vision_position
             image_tokens = image_tokens + self.text_embedding(tensors["view"])[:, None]
             tokens = torch.cat([image_tokens.flatten(0, 1), tokens])
         mask = tensors["mask"]

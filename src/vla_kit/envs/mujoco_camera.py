@@ -1,0 +1,125 @@
+"""A free MuJoCo camera that renders fast in software.
+
+Importing this file sets `MUJOCO_GL=egl` in the environment of the process, unless it is set already or MuJoCo was
+imported before: MuJoCo reads it once. Export it yourself (`osmesa`, `glfw`) to choose another renderer.
+"""
+
+import atexit
+import weakref
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from vla_kit.envs._mujoco import check_renderer, mujoco, no_renderer
+from vla_kit.envs.protocol import SimulationError, check_frame
+from vla_kit.errors import SettingError
+
+__all__ = ["FreeCamera"]
+
+
+class FreeCamera:
+    """Renders one square view of a MuJoCo model, from a camera that belongs to no body.
+
+    Shadows and multi-sampling are switched off in `model`: they cost ten times the rest of a frame in software.
+    So build the camera before anything else renders the model, and do not compare its pictures with those of other
+    settings. The graphics context is made at the first picture: simulating without looking needs no renderer.
+
+    Args:
+        model: The `mujoco.MjModel`.
+        image_size: Height and width of a picture [pixels].
+        lookat: Point in the middle of the picture [m].
+        distance: From that point to the camera [m].
+        azimuth: Direction of view around the vertical axis [degree]; 90 looks along +y.
+        elevation: Angle of view against the horizontal [degree]; negative looks down.
+        show_sites: Whether MuJoCo sites (goal markers) are drawn.
+
+    Raises:
+        SettingError: If `image_size` is not positive.
+
+    Examples:
+        >>> import mujoco
+        >>> xml = '<mujoco><worldbody><light pos="0 0 3"/><geom type="box" size="1 1 1"/></worldbody></mujoco>'
+        >>> model = mujoco.MjModel.from_xml_string(xml)
+        >>> data = mujoco.MjData(model)
+        >>> mujoco.mj_forward(model, data)
+        >>> camera = FreeCamera(model, image_size=32, lookat=(0, 0, 0), distance=5, azimuth=30, elevation=-30)
+        >>> camera.render(data, tag="cam_high").shape
+        (32, 32, 3)
+        >>> camera.close()
+    """
+
+    def __init__(
+        self,
+        model: Any,  # noqa: ANN401  (mujoco.MjModel, whose stubs are not part of every release)
+        *,
+        image_size: int,
+        lookat: tuple[float, float, float],
+        distance: float,
+        azimuth: float,
+        elevation: float,
+        show_sites: bool = False,
+    ) -> None:
+        if image_size < 1:
+            raise SettingError(f"image_size must be >= 1, got {image_size}. 96 is enough for the demo.")
+        model.vis.quality.shadowsize = 0
+        model.vis.quality.offsamples = 0
+        model.vis.global_.offwidth = max(model.vis.global_.offwidth, image_size)
+        model.vis.global_.offheight = max(model.vis.global_.offheight, image_size)
+        self._model = model
+        self._image_size = image_size
+        self._camera = mujoco.MjvCamera()
+        self._camera.type = mujoco.mjtCamera.mjCAMERA_FREE
+        self._camera.lookat[:] = lookat
+        self._camera.distance = distance
+        self._camera.azimuth = azimuth
+        self._camera.elevation = elevation
+        self._option = mujoco.MjvOption()
+        if not show_sites:
+            self._option.sitegroup[:] = 0
+        self._renderer: Any = None
+        self._closed = False
+
+    def render(self, data: Any, *, tag: str) -> UInt8[np.ndarray, "height image_width 3"]:  # noqa: ANN401  (MjData)
+        """Draw the scene as it stands in `data`.
+
+        Args:
+            data: The `mujoco.MjData` that belongs to the model.
+            tag: Name of the view, for messages.
+
+        Returns:
+            RGB in [0, 255], upright, a new array.
+
+        Raises:
+            SimulationError: If no renderer works here, the picture is constant, or the camera is closed.
+        """
+        if self._closed:
+            raise SimulationError("render must come before close, got a closed camera. Make a new environment.")
+        if self._renderer is None:
+            check_renderer()
+            try:
+                self._renderer = mujoco.Renderer(self._model, self._image_size, self._image_size)
+            except Exception as error:  # the bindings raise whatever the driver gives them
+                raise no_renderer(error) from error
+            atexit.register(_close, weakref.ref(self))  # runs before MuJoCo ends EGL, as it was registered after
+        self._renderer.update_scene(data, camera=self._camera, scene_option=self._option)
+        return check_frame(self._renderer.render(), tag=tag)
+
+    def close(self) -> None:
+        """Free the graphics context; closing twice is fine."""
+        if self._renderer is not None:
+            self._renderer.render()  # makes its context current: freed in another's, it would blacken that one
+            self._renderer.close()
+            self._renderer = None
+        self._closed = True
+
+    def __del__(self) -> None:
+        if getattr(self, "_renderer", None) is not None:
+            self.close()
+
+
+def _close(camera: "weakref.ref[FreeCamera]") -> None:
+    """Close a camera that nobody closed, if it is still there when the interpreter ends."""
+    alive = camera()
+    if alive is not None:
+        alive.close()

@@ -1,0 +1,70 @@
+"""Environments and experts by name; a simulator is imported only when its environment is made."""
+
+from importlib import import_module
+from typing import Any, Final
+
+from vla_kit.envs.protocol import Expert, PolicyEnv
+from vla_kit.envs.tasks import find_task
+
+__all__ = ["make_env", "make_expert"]
+
+_EXPERTS: Final = {
+    "metaworld": ("vla_kit.envs.metaworld", "MetaWorldExpert"),
+    "aloha": ("vla_kit.envs.aloha_expert", "AlohaTransferExpert"),
+}
+
+
+def make_env(name: str, *, image_size: int = 96, frame_skip: int = 4, max_steps: int | None = None) -> PolicyEnv:
+    """Make an environment.
+
+    Args:
+        name: Key of `vla_kit.envs.TASKS`, such as `metaworld/faucet-open` or `aloha/transfer-cube`.
+        image_size: Height and width of a picture [pixels].
+        frame_skip: Simulator steps per decision.
+        max_steps: Decisions after which an unsolved episode ends; the adapter's own number where None.
+
+    Returns:
+        The environment. Close it in the end.
+
+    Raises:
+        SettingError: If there is no such task, or a number is not positive.
+        MissingExtraError: If the simulator is not installed.
+        SimulationError: If the system lacks the libraries that MuJoCo needs for rendering.
+
+    Examples:
+        >>> env = make_env("metaworld/faucet-open", image_size=64)
+        >>> env.embodiment, env.rate_hz, env.max_steps
+        ('metaworld_sawyer', 20.0, 50)
+        >>> env.close()
+    """
+    simulator, _, short = find_task(name).name.partition("/")
+    settings: dict[str, Any] = {"image_size": image_size, "frame_skip": frame_skip}
+    if max_steps is not None:
+        settings["max_steps"] = max_steps
+    module = import_module(f"vla_kit.envs.{simulator}")
+    env: PolicyEnv = module.MetaWorldEnv(short, **settings) if simulator == "metaworld" else module.AlohaEnv(**settings)
+    return env
+
+
+def make_expert(env: PolicyEnv) -> Expert:
+    """Make the demonstrator of an environment that `make_env` made.
+
+    Args:
+        env: The environment that the expert will act in.
+
+    Returns:
+        The expert; reset it after each reset of the environment.
+
+    Raises:
+        SettingError: If no task of the registry is called `env.task`.
+
+    Examples:
+        >>> env = make_env("metaworld/faucet-open")
+        >>> expert = make_expert(env)
+        >>> type(expert).__name__
+        'MetaWorldExpert'
+        >>> env.close()
+    """
+    module, name = _EXPERTS[find_task(env.task).name.partition("/")[0]]
+    expert: Expert = getattr(import_module(module), name)(env)
+    return expert

@@ -1,0 +1,224 @@
+"""The tasks of the simulators in words: sentences, shared scenes, and how much a recorder may shake the robot.
+
+Light on purpose: an evaluation can list tasks and swap instructions without a simulator.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+import numpy as np
+
+from vla_kit.envs.disturbance import Disturbance
+from vla_kit.errors import SettingError
+
+__all__ = ["PAIRS", "TASKS", "EnvTask", "find_task"]
+
+_INSTRUCTION_STREAM: Final = 7001
+"""Keeps the draw of the sentence independent of the draw of the scene, which starts from the same seed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnvTask:
+    """One task as language.
+
+    Args:
+        name: Name in the registry, `<simulator>/<task>`.
+        simulator_id: What the simulator itself calls the task.
+        embodiment: Name of the robot, a key of the prompter and of the normaliser.
+        sentences: Ways to say the task.
+        disturbance: Noise for recording demonstrations.
+        shares_scene_with: Name of the task whose scenes equal those of this one, seed by seed and pixel by pixel.
+            Only the instruction tells the two apart, and sentence `i` of one differs from sentence `i` of the other
+            in the direction alone.
+
+    Raises:
+        SettingError: If there is no sentence.
+
+    Examples:
+        >>> find_task("metaworld/faucet-open").instruction(0)
+        'push the handle of the faucet to the right'
+    """
+
+    name: str
+    simulator_id: str
+    embodiment: str
+    sentences: tuple[str, ...]
+    disturbance: Disturbance
+    shares_scene_with: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.sentences:
+            raise SettingError(f"sentences must hold at least one sentence, got none for {self.name!r}. Write some.")
+
+    def instruction(self, seed: int) -> str:
+        """Draw the sentence of an episode.
+
+        Args:
+            seed: Seed of the episode. The draw is independent of the scene that the same seed gives, so the wording
+                tells nothing about where things stand.
+
+        Returns:
+            One of `sentences`.
+        """
+        rng = np.random.default_rng([seed, _INSTRUCTION_STREAM])
+        return self.sentences[int(rng.integers(len(self.sentences)))]
+
+
+_SHAKE_SAWYER: Final = Disturbance(
+    sigmas=(0.0, 0.2, 0.4, 0.6), channels=(True, True, True, False), kick_chance=0.08, kick_sigma=0.8, kick_steps=3
+)
+_ARM: Final = (True,) * 6
+_SHAKE_ALOHA: Final = Disturbance(sigmas=(0.0, 0.01, 0.02, 0.03), channels=(*_ARM, False, *_ARM, False))  # radians
+
+
+def _faucet(side: str) -> tuple[str, ...]:
+    """Sentences of the faucet tasks; `side` is the robot's own. In the picture the handle ends on that side too."""
+    return (
+        f"turn the faucet handle to the {side}",
+        f"rotate the faucet lever to the {side}",
+        f"push the handle of the faucet to the {side}",
+        f"move the red faucet lever to the {side}",
+        f"swing the tap handle {side}",
+        f"turn the tap to the {side}",
+        f"rotate the red handle {side}",
+        f"push the red lever to the {side} side",
+    )
+
+
+_METAWORLD: Final[dict[str, tuple[str, ...]]] = {
+    "button-press-topdown": (
+        "press the red button",
+        "push the red button down",
+        "press the button from above",
+        "push down the red button on the yellow box",
+        "move above the red button and press it",
+        "hit the button on top of the box",
+        "press down on the red button",
+        "lower the gripper onto the red button and push it in",
+    ),
+    "drawer-open": (
+        "open the drawer",
+        "pull the drawer open",
+        "open the green drawer",
+        "pull the white handle to open the drawer",
+        "slide the drawer out",
+        "grab the drawer handle and pull",
+        "pull out the green drawer",
+        "take the drawer by its handle and open it",
+    ),
+    "faucet-open": _faucet("right"),
+    "faucet-close": _faucet("left"),
+    "reach": (
+        "reach the red ball",
+        "move the gripper to the red ball",
+        "go to the red ball",
+        "bring the hand to the red marker",
+        "touch the red ball with the gripper",
+        "move to the small red sphere",
+    ),
+    "push": (
+        "push the puck to the green ball",
+        "move the puck onto the green marker",
+        "slide the dark red puck to the green ball",
+        "push the cylinder to the green goal",
+        "bring the puck to the green sphere",
+        "shove the dark red cylinder over to the green ball",
+    ),
+    "handle-press": (
+        "press the handle down",
+        "push the red handle down",
+        "press down the red handle",
+        "push down the handle on the grey box",
+        "press the lever on the side of the box",
+        "move the red handle all the way down",
+    ),
+    "drawer-close": (
+        "close the drawer",
+        "push the drawer shut",
+        "close the green drawer",
+        "slide the drawer in",
+        "push the drawer in until it is closed",
+        "shut the green drawer",
+    ),
+    "window-open": (
+        "open the window",
+        "slide the window open",
+        "push the window handle to open the window",
+        "move the window by its handle until it is open",
+        "slide the window aside",
+        "open the brown window by its white handle",
+    ),
+    "coffee-button": (
+        "press the button of the coffee machine",
+        "push the button on the coffee machine",
+        "start the coffee machine",
+        "press the white button to make coffee",
+        "push in the coffee machine button",
+        "turn on the coffee maker by its button",
+    ),
+}
+
+_PARTNERS: Final = {"faucet-open": "metaworld/faucet-close", "faucet-close": "metaworld/faucet-open"}
+
+_ALL: Final = [
+    *(
+        EnvTask(
+            name=f"metaworld/{name}",
+            simulator_id=f"{name}-v3",
+            embodiment="metaworld_sawyer",
+            sentences=sentences,
+            disturbance=_SHAKE_SAWYER,
+            shares_scene_with=_PARTNERS.get(name),
+        )
+        for name, sentences in _METAWORLD.items()
+    ),
+    EnvTask(
+        name="aloha/transfer-cube",
+        simulator_id="transfer_cube",
+        embodiment="aloha_transfer",
+        sentences=(
+            "hand the red cube from the right arm to the left arm",
+            "pick up the cube with the right arm and pass it to the left arm",
+            "transfer the red cube to the left gripper",
+            "pass the cube from the right hand to the left hand",
+            "lift the red cube with the right gripper and give it to the left one",
+            "take the cube with the right arm and hand it over to the left",
+            "give the red cube to the left arm",
+            "move the cube from the right gripper into the left gripper",
+        ),
+        disturbance=_SHAKE_ALOHA,
+    ),
+]
+
+TASKS: Final[Mapping[str, EnvTask]] = MappingProxyType({task.name: task for task in _ALL})
+"""Name in the registry -> task."""
+
+PAIRS: Final[tuple[tuple[str, str], ...]] = (("metaworld/faucet-open", "metaworld/faucet-close"),)
+"""Tasks that share their scenes, so that only the instruction decides what to do.
+
+A swapped trial runs one task with the sentence of the other. As both simulate the same scene, running the other
+task with its own sentence and the same seed shows whether the policy did what it was told.
+"""
+
+
+def find_task(name: str) -> EnvTask:
+    """Look up a task.
+
+    Args:
+        name: Key of `TASKS`.
+
+    Returns:
+        The task.
+
+    Raises:
+        SettingError: If there is no such task.
+
+    Examples:
+        >>> find_task("aloha/transfer-cube").embodiment
+        'aloha_transfer'
+    """
+    if name not in TASKS:
+        raise SettingError(f"name must be one of {sorted(TASKS)}, got {name!r}. Check the spelling.")
+    return TASKS[name]
