@@ -1,0 +1,300 @@
+"""From nothing to a policy that acts: record, train on text, train on pictures, evaluate, report.
+
+`python demo.py --output outputs/demo` does everything that is not done yet; stop it at any time and start it again.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import auto_cli
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from vla_kit.data.lerobot_writer import LeRobotWriter
+from vla_kit.embodiment import preset
+from vla_kit.envs import find_task, make_env
+from vla_kit.envs.collect import RecordedEpisode, collect
+from vla_kit.evaluation.atomic import write_atomically
+from vla_kit.evaluation.curves import read_curve
+from vla_kit.evaluation.report import write_report
+from vla_kit.evaluation.seeds import TRAINING_SEEDS_FROM
+from vla_kit.evaluation.suite import evaluate_tasks
+from vla_kit.evaluation.table import EvaluationTable
+from vla_kit.metrics import rate_difference
+from vla_kit.policy import Policy
+from vla_kit.training.vla_module import VLAModule
+
+HERE = Path(__file__).resolve().parent
+VIEW = "cam_high"
+FEATURE = f"observation.images.{VIEW}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoTask:
+    """A task of the demo.
+
+    Args:
+        name: Name in the registry of simulators.
+        episodes: Demonstrations to record.
+        weight: Share of the training mixture, relative to the other tasks.
+    """
+
+    name: str
+    episodes: int
+    weight: float = 1.0
+
+
+def main(
+    output: Path,
+    tasks: list[DemoTask],
+    t2a_steps: int,
+    sft_steps: int,
+    evaluation_episodes: int = 50,
+    baseline_episodes: int = 50,
+    replan_every: int = 4,
+    temperature: float = 0.3,
+    workers: int = 2,
+    beat_random: bool = False,
+) -> None:
+    """Record, train, evaluate and report; what is done already is not done again.
+
+    Args:
+        output: Folder of everything that the demo makes.
+        tasks: What to learn.
+        t2a_steps: Optimiser steps of the stage without pictures.
+        sft_steps: Optimiser steps of the stage with pictures.
+        evaluation_episodes: Fresh episodes of the policy per task.
+        baseline_episodes: Episodes of the expert and of random actions per task.
+        replan_every: Actions carried out of each chunk before the policy looks again.
+        temperature: Factor on the policy's noise.
+        workers: Processes that record.
+        beat_random: End with an error unless the policy beats random actions, with a 95 % interval without zero.
+    """
+    output = output.resolve()
+    output.mkdir(parents=True, exist_ok=True)
+    clock = Clock(output / "seconds.json")
+    for task in tasks:
+        if not (output / "data" / folder_of(task.name)).exists():
+            with clock.measure("recording"):
+                record(task, output / "data", workers=workers)
+    data = output / "data.yaml"
+    write_atomically(
+        data, yaml.safe_dump({"data": {"init_args": {"sets": [data_set(task, output) for task in tasks]}}})
+    )
+    t2a, sft = output / "runs" / "t2a", output / "runs" / "sft"
+    fit(["stage1_t2a"], data, t2a, t2a_steps, clock, part="text to action")
+    stage = ["stage3_sft", "time/noisy_beta"]
+    fit(stage, data, sft, sft_steps, clock, part="pictures", warm_start=last_checkpoint(t2a))
+
+    with clock.measure("evaluation"):
+        module = VLAModule.load_from_checkpoint(last_checkpoint(sft), weights_only=True, map_location="cpu")
+        table, episodes = evaluate_tasks(
+            Policy.from_module(module, temperature=temperature),
+            [task.name for task in tasks],
+            episodes=evaluation_episodes,
+            baseline_episodes=baseline_episodes,
+            replan_every=replan_every,
+            num_envs=5,
+        )
+    table = EvaluationTable(tasks=table.tasks, seconds=clock.seconds)
+    write_results(table, output / "summary.json")
+    write_report(
+        output / "report.html",
+        table,
+        title="Qwen-VLA in miniature",
+        notes=[
+            "Trained from random weights on demonstrations recorded here; evaluated on seeds that were never recorded. "
+            "The policy sees one picture of 96 x 96 pixels and the instruction, nothing else."
+        ],
+        curves={
+            "Text to action: training loss": {"loss": smooth(read_curve(t2a, "train/loss"))},
+            "Pictures: training loss": {"loss": smooth(read_curve(sft, "train/loss"))},
+        },
+        videos=episodes,
+    )
+    for row in table.tasks:
+        told = "" if row.swapped is None else f", told the other sentence {row.swapped}"
+        print(f"{row.name:32} policy {row.policy}, expert {row.expert}, random {row.random}{told}")
+    print(f"report: {output / 'report.html'}")
+    if beat_random:
+        assert_better_than_random(table)
+
+
+class Clock:
+    """Wall-clock seconds of each part, over all starts of the demo."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.seconds: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
+
+    def measure(self, part: str) -> "Measure":
+        """Time a `with` block and add it to `part`."""
+        return Measure(self, part)
+
+    def add(self, part: str, seconds: float) -> None:
+        """Add to a part and remember it."""
+        self.seconds[part] = self.seconds.get(part, 0.0) + seconds
+        write_atomically(self._path, json.dumps(self.seconds))
+
+
+class Measure:
+    """One measured block; an interrupted one counts too."""
+
+    def __init__(self, clock: Clock, part: str) -> None:
+        self._clock, self._part = clock, part
+
+    def __enter__(self) -> None:
+        self._start = time.monotonic()
+
+    def __exit__(self, *error: object) -> None:
+        self._clock.add(self._part, time.monotonic() - self._start)
+
+
+def folder_of(task: str) -> str:
+    """Folder name of a task's data."""
+    return task.replace("/", "-")
+
+
+def record(task: DemoTask, root: Path, *, workers: int) -> None:
+    """Record successful demonstrations of a task into a LeRobot v3.0 set, or leave nothing."""
+    known = find_task(task.name)
+    spec = preset(known.embodiment)
+    features = {
+        "action": {"dtype": "float32", "shape": [spec.action_space.size], "names": list(spec.action_space.names)},
+        FEATURE: {"dtype": "image", "shape": [96, 96, 3], "names": ["height", "width", "channels"]},
+    }
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with (
+        Progress(*columns) as progress,
+        LeRobotWriter(
+            root / folder_of(task.name), rate_hz=spec.rate_hz, features=features, robot_type=spec.robot_tag
+        ) as writer,
+    ):
+        bar = progress.add_task(f"record {task.name}", total=task.episodes)
+        recorded = collect(
+            partial(make_env, task.name), count(TRAINING_SEEDS_FROM), disturbance=known.disturbance, workers=workers
+        )
+        kept = 0
+        for episode in recorded:
+            if episode.success:
+                write_episode(writer, episode)
+                kept += 1
+                progress.advance(bar)
+            if kept == task.episodes:
+                break
+
+
+def write_episode(writer: LeRobotWriter, episode: RecordedEpisode) -> None:
+    """Append one recorded episode."""
+    frames = {FEATURE: episode.frames[VIEW]}
+    writer.add_episode(episode.actions, frames, instruction=episode.instruction, seed=episode.seed)
+
+
+def data_set(task: DemoTask, output: Path) -> dict[str, Any]:
+    """The task's data as an entry of `data.sets`."""
+    return {
+        "root": str(output / "data" / folder_of(task.name)),
+        "embodiment": find_task(task.name).embodiment,
+        "views": {VIEW: FEATURE},
+        "weight": task.weight,
+    }
+
+
+def last_checkpoint(run: Path) -> Path:
+    """Where the command line keeps the newest weights of a run."""
+    return run / "checkpoints" / "last.ckpt"
+
+
+def fit(
+    configs: Sequence[str],
+    data: Path,
+    run: Path,
+    steps: int,
+    clock: Clock,
+    *,
+    part: str,
+    warm_start: Path | None = None,
+) -> None:
+    """Run a stage through the command line, from its last checkpoint where there is one."""
+    done = run / "done"
+    if done.exists():
+        return
+    command = [sys.executable, str(HERE / "main.py"), "fit"]
+    ours = [HERE / f"configs/{name}.yaml" for name in ("base", *configs, "size/tiny")]
+    for config in (*ours, data):
+        command += ["--config", str(config)]
+    command += ["--trainer.default_root_dir", str(run), "--trainer.max_steps", str(steps)]
+    if warm_start is not None:
+        command += ["--warm_start.checkpoint", str(warm_start)]
+    last = last_checkpoint(run)
+    if last.exists():
+        command += ["--ckpt_path", str(last)]
+    print(f"--- {part}", flush=True)
+    with clock.measure(part):
+        subprocess.run(command, check=True, cwd=HERE)
+    done.touch()
+
+
+def write_results(table: EvaluationTable, path: Path) -> None:
+    """Write the figures with what someone needs to make them again."""
+    summary = table.summary() | {
+        "command": "make demo",
+        "commit": git("rev-parse", "--short", "HEAD") or "unknown",
+        "date": datetime.now(tz=UTC).date().isoformat(),
+        "machine": machine(),
+    }
+    robots: dict[str, list[float]] = {}
+    for row in table.tasks:
+        robots.setdefault(row.embodiment, []).append(row.policy.rate)
+    summary["robots"] = {name: sum(rates) / len(rates) for name, rates in robots.items()}
+    write_atomically(path, json.dumps(summary, indent=2) + "\n")
+
+
+def git(*arguments: str) -> str:
+    """Output of a git command, empty outside a repository."""
+    done = subprocess.run(["git", *arguments], cwd=HERE, capture_output=True, text=True, check=False)
+    return done.stdout.strip()
+
+
+def machine() -> str:
+    """The processor and how many of its cores this process may use."""
+    cpuinfo = Path("/proc/cpuinfo")
+    names = [
+        line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
+    ]
+    return f"{names[0] if names else 'unknown processor'}, {os.cpu_count()} cores, no GPU"
+
+
+def smooth(curve: Sequence[tuple[int, float]], *, window: int = 10) -> list[tuple[int, float]]:
+    """Mean over neighbouring points, so that a curve of noisy batches can be read."""
+    groups = [curve[start : start + window] for start in range(0, len(curve), window)]
+    return [(group[-1][0], sum(value for _, value in group) / len(group)) for group in groups]
+
+
+def assert_better_than_random(table: EvaluationTable) -> None:
+    """Stop with an error unless all tasks together are solved more often than by random actions."""
+    policy = [row.policy for row in table.tasks]
+    random = [row.random for row in table.tasks if row.random is not None]
+    difference = rate_difference(
+        sum(row.successes for row in policy),
+        sum(row.episodes for row in policy),
+        sum(row.successes for row in random),
+        sum(row.episodes for row in random),
+    )
+    print(f"better than random by {difference}")
+    if not (difference.excludes_zero and difference.low > 0):
+        raise SystemExit("The policy does not beat random actions: the 95 % interval of the difference includes zero.")
+
+
+if __name__ == "__main__":
+    auto_cli(main, as_positional=False)

@@ -1,0 +1,167 @@
+"""The command line `vla-kit`: Lightning's verbs over YAML files, and a table of further verbs."""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from jsonargparse import auto_cli
+from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger
+
+import vla_kit.training._parsing  # noqa: F401  (lets the parser read our types)
+from vla_kit.policy import Policy
+from vla_kit.training.vla_module import VLAModule
+from vla_kit.training.warm_start import WarmStart
+
+__all__ = ["VERBS", "VLACLI", "evaluate_checkpoint", "main"]
+
+VERBS: Final[dict[str, str]] = {"evaluate": "vla_kit.cli:evaluate_checkpoint"}
+"""Verb -> `module:function`, beyond fit, validate, test and predict.
+
+The function is imported when its verb is called, and its parameters become the arguments of the verb.
+"""
+
+
+class VLACLI(LightningCLI):
+    """Lightning's command line for `VLAModule` and any datamodule.
+
+    Configurations stack: later files and then arguments override earlier ones, and unknown keys are refused. What two
+    parts share is linked, not repeated: the head's `context_width` is the backbone's `hidden`, where it has one.
+
+    Everything that a run leaves lies in `--trainer.default_root_dir` (`runs` by default): `checkpoints/last.ckpt`,
+    replaced every `--checkpoint.every_n_train_steps` steps and at the end; `logs/version_<n>/metrics.csv`, one folder
+    per start, and beside it `config.yaml`. `--warm_start.checkpoint` begins with the weights of another run,
+    `--ckpt_path` goes on with this one.
+
+    Args:
+        args: Arguments in place of the command line's.
+
+    Examples:
+        ```
+        vla-kit fit --config base.yaml --config stage3_sft.yaml --config size/tiny.yaml --trainer.max_steps 1000
+        vla-kit validate --config base.yaml --config stage3_sft.yaml --ckpt_path runs/sft/checkpoints/last.ckpt
+        vla-kit fit --config base.yaml --print_config
+        ```
+    """
+
+    def __init__(self, args: Sequence[str] | None = None) -> None:
+        super().__init__(
+            VLAModule,
+            LightningDataModule,
+            subclass_mode_data=True,
+            save_config_kwargs={"overwrite": True},
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            parser_kwargs={"parser_mode": "yaml", "allow_abbrev": False},
+            args=None if args is None else list(args),
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the callbacks of every run, and link what two parts share."""
+        parser.add_lightning_class_args(WarmStart, "warm_start")
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.set_defaults(
+            {
+                "trainer.default_root_dir": "runs",
+                "checkpoint.filename": "last",
+                "checkpoint.enable_version_counter": False,
+                "checkpoint.every_n_train_steps": 500,
+            }
+        )
+        parser.link_arguments("trainer.default_root_dir", "checkpoint.dirpath", compute_fn=_checkpoint_folder)
+        parser.link_arguments("model.backbone.init_args.hidden", "model.head.init_args.context_width")
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 (Lightning's signature)
+        """Log to CSV unless told otherwise, and load weights before any callback copies the model."""
+        settings = self._get(self.config_init, "trainer")
+        if settings.logger is None:
+            kwargs["logger"] = CSVLogger(settings.default_root_dir, name="logs", flush_logs_every_n_steps=10)
+        trainer: Any = super().instantiate_trainer(**kwargs)
+        trainer.callbacks.sort(key=lambda callback: not isinstance(callback, WarmStart))  # stable
+        started: Trainer = trainer
+        return started
+
+    def after_fit(self) -> None:
+        """Save the end of a run that stopped between two checkpoints."""
+        settings, steps = self._get(self.config, "checkpoint"), self.trainer.global_step
+        saved = settings.every_n_train_steps and steps % settings.every_n_train_steps == 0
+        if not saved and not self._get(self.config, "trainer").fast_dev_run:
+            self.trainer.save_checkpoint(Path(settings.dirpath) / f"{settings.filename}.ckpt", weights_only=False)
+
+
+def _checkpoint_folder(root: str) -> str:
+    return str(Path(root) / "checkpoints")
+
+
+def evaluate_checkpoint(
+    checkpoint: str,
+    tasks: list[str],
+    output: str,
+    episodes: int = 20,
+    baseline_episodes: int = 20,
+    replan_every: int = 8,
+    num_envs: int = 10,
+    image_size: int = 96,
+    temperature: float = 1.0,
+    record: int = 1,
+) -> None:
+    """Evaluate a checkpoint that the command line trained, and write `summary.json` and `report.html`.
+
+    Args:
+        checkpoint: Checkpoint of a `VLAModule`.
+        tasks: Names, such as `metaworld/faucet-open`.
+        output: Folder to write to.
+        episodes: Episodes of the policy per task.
+        baseline_episodes: Episodes of the expert and of random actions per task; 0 leaves them out.
+        replan_every: Actions used of each chunk.
+        num_envs: Environments at a time.
+        image_size: Height and width of the pictures, as in training [pixel].
+        temperature: Factor on the noise of the policy.
+        record: Show so many successes and failures per task.
+    """
+    from vla_kit.evaluation.report import write_report
+    from vla_kit.evaluation.suite import evaluate_tasks
+
+    module = VLAModule.load_from_checkpoint(
+        checkpoint, weights_only=True, map_location="cuda" if torch.cuda.is_available() else "cpu"
+    )
+    table, kept = evaluate_tasks(
+        Policy.from_module(module, temperature=temperature),
+        tasks,
+        episodes=episodes,
+        baseline_episodes=baseline_episodes,
+        replan_every=replan_every,
+        num_envs=num_envs,
+        image_size=image_size,
+        record=record,
+    )
+    table.write_json(Path(output) / "summary.json")
+    write_report(
+        Path(output) / "report.html", table, title="Evaluation", notes=[f"Checkpoint: {checkpoint}"], videos=kept
+    )
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run `vla-kit`.
+
+    Beyond Lightning's verbs there are those of `VERBS`: `vla-kit evaluate --help`.
+
+    Args:
+        args: Arguments in place of the command line's.
+    """
+    arguments = list(sys.argv[1:] if args is None else args)
+    if arguments and arguments[0] in VERBS:
+        verb, *rest = arguments
+        module, _, function = VERBS[verb].partition(":")
+        auto_cli(getattr(import_module(module), function), args=rest, prog=f"vla-kit {verb}", as_positional=False)
+    else:
+        VLACLI(args if args is None else arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,26 @@
+"""Closed-loop evaluation: episodes in simulators, success rates with intervals, a report.
+
+`vla_kit.evaluation.report` encodes videos: import it by name.
+"""
+
+from vla_kit.evaluation.curves import draw_curves, read_curve
+from vla_kit.evaluation.rollout import ChunkPolicy, EpisodeResult, evaluate, evaluate_expert, evaluate_random
+from vla_kit.evaluation.seeds import check_evaluation_seeds, evaluation_seeds
+from vla_kit.evaluation.suite import evaluate_tasks
+from vla_kit.evaluation.table import EvaluationTable, SuccessCount, TaskRow
+
+__all__ = [
+    "ChunkPolicy",
+    "EpisodeResult",
+    "EvaluationTable",
+    "SuccessCount",
+    "TaskRow",
+    "check_evaluation_seeds",
+    "draw_curves",
+    "evaluate",
+    "evaluate_expert",
+    "evaluate_random",
+    "evaluate_tasks",
+    "evaluation_seeds",
+    "read_curve",
+]

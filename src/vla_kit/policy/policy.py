@@ -1,0 +1,192 @@
+"""A trained model as a robot uses it: pictures and words in, native action chunks out."""
+
+from collections.abc import Sequence
+from typing import Protocol, Self, cast
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Generator, Tensor, nn
+
+from vla_kit.actions import QuantileNormalizer
+from vla_kit.embodiment import EmbodimentPrompter
+from vla_kit.errors import SettingError, ShapeError
+from vla_kit.policy.observation import PolicyObservation, image_tensor
+from vla_kit.policy.prediction import Solver, draw_noise, predict_actions
+from vla_kit.protocols import Backbone, Observation
+
+__all__ = ["Policy"]
+
+
+class _Parts(Protocol):
+    """What `Policy.from_module` reads of a training module."""
+
+    @property
+    def backbone(self) -> nn.Module: ...
+    @property
+    def head(self) -> nn.Module: ...
+    @property
+    def prompter(self) -> EmbodimentPrompter: ...
+    @property
+    def normalizer(self) -> QuantileNormalizer: ...
+    @property
+    def solver(self) -> Solver: ...
+    @property
+    def channels(self) -> int: ...
+
+
+class Policy:
+    """Answers observations with chunks of native actions, in the units and at the size of each robot.
+
+    Robots of different embodiments share one batch. Backbone and head are put into evaluation mode.
+
+    Args:
+        backbone: Satisfies `Backbone`.
+        head: Satisfies `VelocityField`.
+        prompter: Writes the prompt, as in training.
+        normalizer: Statistics of every robot that may ask.
+        solver: Integrates the velocity.
+        channels: Padded action width of the head.
+        temperature: Factor on the noise, at least 0; 1 is the trained distribution.
+
+    Raises:
+        SettingError: If `channels` is below 1 or `temperature` is negative.
+
+    Examples:
+        >>> from vla_kit.actions import ActionSpace, ChannelGroup, QuantileStats
+        >>> from vla_kit.backbones.tiny import tiny_qwen3_vl
+        >>> from vla_kit.embodiment import EmbodimentSpec
+        >>> from vla_kit.flow import Euler
+        >>> from vla_kit.heads import DiTHead
+        >>> space = ActionSpace([ChannelGroup("joint", kind="joint", reference="absolute", unit="rad", count=3)])
+        >>> arm = EmbodimentSpec("arm", robot_tag="Arm", rate_hz=10, chunk_size=5, action_space=space, arms="single")
+        >>> backbone = tiny_qwen3_vl(corpus=["push"], view_tags=["cam_high"], image_size=32, hidden=32)
+        >>> stats = QuantileStats(q01=torch.zeros(3), q99=torch.ones(3))
+        >>> policy = Policy(
+        ...     backbone,
+        ...     head=DiTHead(context_width=32, channels=8, width=16, depth=1, num_heads=2, mlp_hidden=16),
+        ...     prompter=EmbodimentPrompter([arm]),
+        ...     normalizer=QuantileNormalizer({"arm": stats}, spaces={"arm": space}),
+        ...     solver=Euler(steps=2),
+        ...     channels=8,
+        ... )
+        >>> picture = np.zeros((32, 32, 3), dtype=np.uint8)
+        >>> seen = PolicyObservation(embodiment="arm", instruction="push", views={"cam_high": picture})
+        >>> [chunk.shape for chunk in policy.act([seen])]
+        [(5, 3)]
+
+    Source:
+        Qwen-VLA, arXiv 2605.30280, sections 2.3 to 2.5: one policy for all robots, told apart by the prompt.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        *,
+        head: nn.Module,
+        prompter: EmbodimentPrompter,
+        normalizer: QuantileNormalizer,
+        solver: Solver,
+        channels: int = 64,
+        temperature: float = 1.0,
+    ) -> None:
+        if channels < 1:
+            raise SettingError(f"channels must be at least 1, got {channels}. Use the head's.")
+        if not temperature >= 0:
+            raise SettingError(f"temperature must be at least 0, got {temperature}. Use 1.0.")
+        self.backbone = cast(Backbone, backbone.eval())
+        self.head = head.eval()
+        self.prompter = prompter
+        self.normalizer = normalizer
+        self.solver = solver
+        self.channels = channels
+        self.temperature = temperature
+
+    @classmethod
+    def from_module(cls, module: _Parts, *, temperature: float = 1.0) -> Self:
+        """Take the parts of a training module, such as a `VLAModule` loaded from a checkpoint.
+
+        Args:
+            module: Has `backbone`, `head`, `prompter`, `normalizer`, `solver` and `channels`; the parts are shared.
+            temperature: As in the constructor.
+
+        Returns:
+            The policy.
+        """
+        return cls(
+            module.backbone,
+            head=module.head,
+            prompter=module.prompter,
+            normalizer=module.normalizer,
+            solver=module.solver,
+            channels=module.channels,
+            temperature=temperature,
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the head is."""
+        return next(self.head.parameters()).device
+
+    @torch.inference_mode()
+    def act(
+        self,
+        observations: Sequence[PolicyObservation],
+        *,
+        generator: Generator | Sequence[Generator] | None = None,
+    ) -> list[Float[np.ndarray, "step size"]]:
+        """Answer a batch of observations.
+
+        Args:
+            observations: At least one; robots, views and picture sizes may differ.
+            generator: Source of the noise on the policy's device, or one CPU generator per observation. With the
+                latter an answer does not depend on who shares the batch, beyond rounding.
+
+        Returns:
+            Per observation, float32 actions of shape (chunk size of the robot, channels of the robot), native units.
+
+        Raises:
+            EmbodimentError: If a robot is unknown to the prompter.
+            MissingStatisticsError: If a robot has no statistics.
+            ShapeError: If there is no observation, or a picture has the wrong shape.
+            DtypeError: If a picture is not uint8.
+        """
+        if len(observations) == 0:
+            raise ShapeError("observations must hold at least one observation, got none. Skip the call instead.")
+        device = self.device
+        mask = self._mask([observation.embodiment for observation in observations]).to(device)
+        shared = generator if isinstance(generator, Generator) else None
+        own = None if generator is None or isinstance(generator, Generator) else generator
+        prepared = self.backbone.prepare([self._observation(observation) for observation in observations])
+        native = predict_actions(
+            {name: tensor.to(device) for name, tensor in prepared.items()},
+            mask,
+            [observation.embodiment for observation in observations],
+            backbone=self.backbone,
+            head=self.head,
+            normalizer=self.normalizer,
+            solver=self.solver,
+            noise=None if own is None else draw_noise(mask, own),
+            generator=shared,
+            temperature=self.temperature,
+        )
+        return [chunk.float().cpu().numpy() for chunk in native.cut()]
+
+    def _observation(self, observation: PolicyObservation) -> Observation:
+        return Observation(
+            prompt=self.prompter(observation.embodiment, observation.instruction),
+            views={tag: image_tensor(image, tag=tag) for tag, image in observation.views.items()},
+        )
+
+    def _mask(self, embodiments: Sequence[str]) -> Bool[Tensor, "batch horizon channel"]:
+        specs = [self.prompter.spec(name) for name in embodiments]
+        largest = max(spec.action_space.size for spec in specs)
+        if largest > self.channels:
+            raise ShapeError(
+                f"channels must be at least the size of every robot's actions, got {self.channels} and a robot of "
+                f"{largest}. Build the head and the policy wider."
+            )
+        mask = torch.zeros(len(specs), max(spec.chunk_size for spec in specs), self.channels, dtype=torch.bool)
+        for row, spec in zip(mask, specs, strict=True):
+            row[: spec.chunk_size, : spec.action_space.size] = True
+        return mask

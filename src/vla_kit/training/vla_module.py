@@ -1,0 +1,248 @@
+"""Training of a vision-language-action model: parts in, losses, logs and an optimiser out."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+
+from vla_kit.actions import ActionSpace, MaskedActions, QuantileNormalizer, QuantileStats
+from vla_kit.data.collate import Batch
+from vla_kit.embodiment import EmbodimentPrompter
+from vla_kit.errors import SettingError
+from vla_kit.losses import FlowMatchingLoss, JointLoss
+from vla_kit.metrics.action_error import ActionError
+from vla_kit.policy import Solver, predict_actions
+from vla_kit.protocols import Backbone, Observation
+from vla_kit.training._hparams import record_hyperparameters
+from vla_kit.training.parameter_groups import parameter_groups
+from vla_kit.training.schedule import warmup_cosine
+
+__all__ = ["VLAModule"]
+
+
+class VLAModule(LightningModule):
+    """Trains backbone and action head together on demonstrations.
+
+    Every step: native actions are normalised, the backbone runs once, the flow-matching loss asks the head. Backbone
+    and head have learning rates and warm-ups of their own; both decay along half a cosine over the steps of the run.
+    Logged are `train/loss`, `train/loss/<embodiment>`, `val/loss` (the same noise every time) and `val/error/...`, the
+    mean absolute error of sampled actions in native units.
+
+    The normaliser may be empty: the datamodules of this folder add the statistics of their data before training, and a
+    checkpoint carries them.
+
+    Args:
+        backbone: Satisfies `Backbone`.
+        head: Satisfies `VelocityField` and has `channels`.
+        prompter: Writes the prompts; knows every robot of the data.
+        normalizer: Statistics of the robots, or empty.
+        flow_loss: Draws noise and times, and asks the head.
+        loss: Weights the parts of the loss.
+        solver: Integrates the velocity in validation and prediction.
+        backbone_learning_rate: Peak learning rate of the backbone.
+        head_learning_rate: Peak learning rate of the head.
+        backbone_warmup_steps: Optimiser steps of the backbone's linear warm-up.
+        head_warmup_steps: Optimiser steps of the head's linear warm-up.
+        final_learning_rate: Learning rate at the end, as a share of the peak, in [0, 1].
+        weight_decay: Decay of matrices; vectors (norms, biases) have none.
+        betas: Of AdamW.
+        freeze: Modules that do not learn, by name in this module: `backbone`, `backbone.model.model.visual`. They stay
+            in evaluation mode.
+        sample_in_validation: Whether validation samples actions for `val/error`, which costs the solver's steps.
+
+    Raises:
+        SettingError: If `freeze` names no module, nothing is left to learn, or a number is out of range.
+
+    Source:
+        Qwen-VLA, arXiv 2605.30280, sections 2.5, 3.1 and 4: joint loss, separate schedules for backbone and action
+        decoder, cosine decay. T2A trains the head alone there (`freeze: [backbone]`). Learning rates, warm-up, decay
+        and optimiser are not published; AdamW with these betas is starVLA's.
+    """
+
+    def __init__(
+        self,
+        *,
+        backbone: nn.Module,
+        head: nn.Module,
+        prompter: EmbodimentPrompter,
+        normalizer: QuantileNormalizer,
+        flow_loss: FlowMatchingLoss,
+        loss: JointLoss,
+        solver: Solver,
+        backbone_learning_rate: float = 1e-5,
+        head_learning_rate: float = 1e-4,
+        backbone_warmup_steps: int = 1000,
+        head_warmup_steps: int = 1000,
+        final_learning_rate: float = 0.0,
+        weight_decay: float = 0.01,
+        betas: tuple[float, float] = (0.9, 0.95),
+        freeze: Sequence[str] = (),
+        sample_in_validation: bool = True,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.prompter = prompter
+        self.normalizer = normalizer
+        self.flow_loss = flow_loss
+        self.loss = loss
+        self.solver = solver
+        self.learning_rates = {"backbone": backbone_learning_rate, "head": head_learning_rate}
+        self.warmup_steps = {"backbone": backbone_warmup_steps, "head": head_warmup_steps}
+        self.final_learning_rate = final_learning_rate
+        self.weight_decay = weight_decay
+        self.betas = (betas[0], betas[1])
+        self.sample_in_validation = sample_in_validation
+        for name, value in (
+            ("backbone_learning_rate", backbone_learning_rate),
+            ("head_learning_rate", head_learning_rate),
+            ("weight_decay", weight_decay),
+        ):
+            if not value >= 0:
+                raise SettingError(f"{name} must be at least 0, got {value}. Use 0 for none.")
+        for part in ("backbone", "head"):
+            warmup_cosine(0, warmup_steps=self.warmup_steps[part], total_steps=1, final=final_learning_rate)
+        self.action_error = ActionError(self.action_spaces)
+        self._frozen = self._freeze(freeze)
+        record_hyperparameters(self)
+
+    @property
+    def channels(self) -> int:
+        """Padded action width, the head's."""
+        channels: Any = self.head.channels
+        return int(channels)
+
+    @property
+    def action_spaces(self) -> dict[str, ActionSpace]:
+        """Embodiment -> action space, of every robot that the prompter knows."""
+        return {name: self.prompter.spec(name).action_space for name in self.prompter.names}
+
+    def prepare(self, observations: Sequence[Observation]) -> dict[str, Tensor]:
+        """What the backbone makes of observations before it runs; for data workers."""
+        return cast(Backbone, self.backbone).prepare(observations)
+
+    def add_statistics(self, embodiment: str, stats: QuantileStats) -> None:
+        """Tell the normaliser the statistics of a robot; the same ones again change nothing.
+
+        Args:
+            embodiment: Name of the robot, known to the prompter.
+            stats: Statistics of its data set.
+
+        Raises:
+            EmbodimentError: If the prompter does not know the robot.
+            StatisticsError: If sizes differ, or the normaliser, perhaps from a checkpoint, has other statistics.
+        """
+        self.normalizer.add(embodiment, stats, self.prompter.spec(embodiment).action_space)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of a batch, logged per robot too."""
+        per_sample = self._flow_loss(batch)
+        total = self.loss(action=per_sample)
+        self.log("train/loss", total, prog_bar=True, batch_size=len(batch))
+        self.log_dict(
+            {f"train/loss/{name}": value for name, value in _by_embodiment(per_sample.detach(), batch).items()},
+            batch_size=len(batch),
+        )
+        return total
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Loss with fixed noise, and error of sampled actions in native units."""
+        generator = torch.Generator(self.device).manual_seed(batch_idx)
+        total = self.loss(action=self._flow_loss(batch, generator=generator))
+        self.log("val/loss", total, prog_bar=True, batch_size=len(batch), sync_dist=True)
+        if self.sample_in_validation:
+            native = self._predict(batch, generator=generator)
+            self.action_error.update(native.values, batch.actions.values, batch.actions.mask, batch.embodiments)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the error of each robot that was seen, and of each of its channels."""
+        if self.sample_in_validation:
+            errors = self.action_error.compute()
+            self.log_dict({f"val/error/{name}": error for name, error in errors.items() if not error.isnan()})
+            self.action_error.reset()
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """As validation."""
+        self.validation_step(batch, batch_idx)
+
+    def on_test_epoch_end(self) -> None:
+        """As validation."""
+        self.on_validation_epoch_end()
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> list[Float[Tensor, "step size"]]:
+        """Native actions for each sample, on the CPU."""
+        return [chunk.cpu() for chunk in self._predict(batch).cut()]
+
+    def configure_optimizers(self) -> Any:  # noqa: ANN401 (one of many forms that Lightning takes)
+        """AdamW with a group per part, and for each group a schedule over the steps of the run."""
+        groups = parameter_groups(
+            {"backbone": self.backbone, "head": self.head}, self.learning_rates, weight_decay=self.weight_decay
+        )
+        total_steps = self.trainer.estimated_stepping_batches
+        schedules: list[Callable[[int], float]] = [
+            _Schedule(self.warmup_steps[group["part"]], float(total_steps), self.final_learning_rate)
+            for group in groups
+        ]
+        optimizer = AdamW(groups, betas=self.betas)
+        scheduler = LambdaLR(optimizer, schedules)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def train(self, mode: bool = True) -> "VLAModule":
+        """Set the mode; frozen modules stay in evaluation mode."""
+        super().train(mode)
+        for module in getattr(self, "_frozen", ()):
+            module.eval()
+        return self
+
+    def _flow_loss(self, batch: Batch, *, generator: torch.Generator | None = None) -> Float[Tensor, " batch"]:
+        actions = self.normalizer.normalize(batch.actions, batch.embodiments)
+        return self.flow_loss(self.head, actions, self.backbone(batch.backbone_inputs), generator=generator)
+
+    def _predict(self, batch: Batch, *, generator: torch.Generator | None = None) -> MaskedActions:
+        return predict_actions(
+            batch.backbone_inputs,
+            batch.actions.mask,
+            batch.embodiments,
+            backbone=cast(Backbone, self.backbone),
+            head=self.head,
+            normalizer=self.normalizer,
+            solver=self.solver,
+            generator=generator,
+        )
+
+    def _freeze(self, names: Sequence[str]) -> tuple[nn.Module, ...]:
+        modules = dict(self.named_modules())
+        unknown = [name for name in names if not name or name not in modules]
+        if unknown:
+            parts = [name for name in modules if name and name.count(".") < 2]
+            raise SettingError(f"freeze must name modules such as {parts}, got {unknown}. Check the spelling.")
+        for name in names:
+            modules[name].requires_grad_(False)
+        if not any(parameter.requires_grad for parameter in self.parameters()):
+            raise SettingError(f"freeze must leave something to learn, got {list(names)}. Take a part off the list.")
+        return tuple(modules[name].eval() for name in names)
+
+
+class _Schedule:
+    """`warmup_cosine` as an object: LambdaLR saves the settings of an object, but cannot save a lambda."""
+
+    def __init__(self, warmup_steps: int, total_steps: float, final: float) -> None:
+        self.warmup_steps = warmup_steps
+        self.total_steps = total_steps
+        self.final = final
+
+    def __call__(self, step: int) -> float:
+        return warmup_cosine(step, warmup_steps=self.warmup_steps, total_steps=self.total_steps, final=self.final)
+
+
+def _by_embodiment(per_sample: Float[Tensor, " batch"], batch: Batch) -> dict[str, Tensor]:
+    """Mean of the samples of each robot."""
+    rows: dict[str, list[int]] = {}
+    for row, name in enumerate(batch.embodiments):
+        rows.setdefault(name, []).append(row)
+    return {name: per_sample[indices].mean() for name, indices in sorted(rows.items())}

@@ -1,0 +1,21 @@
+"""Every YAML file of the example runs: stacked on base.yaml, with the tiny size last."""
+
+from pathlib import Path
+
+import pytest
+
+from vla_kit.cli import VLACLI
+
+CONFIGS = Path(__file__).parents[2] / "examples" / "qwen_vla" / "configs"
+FILES = sorted(str(file.relative_to(CONFIGS)) for file in CONFIGS.rglob("*.yaml") if file.parent.name != "demo")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_runs_one_step(name, stacked):
+    VLACLI([*stacked("fit", name), "--trainer.fast_dev_run=true"])
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_opens_with_what_command_and_assumptions(name):
+    lines = (CONFIGS / name).read_text(encoding="utf-8").splitlines()
+    assert [line.partition(":")[0] for line in lines[:3]] == ["# What", "# Run", "# Assumes"]

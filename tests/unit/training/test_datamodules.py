@@ -1,0 +1,106 @@
+import pytest
+import torch
+from lightning.pytorch import Trainer
+
+from vla_kit.data.augment import RandomShift
+from vla_kit.errors import SettingError, StatisticsError
+from vla_kit.training.demonstration_set import DemonstrationSet
+from vla_kit.training.demonstrations import DemonstrationDataModule
+from vla_kit.training.text_to_action import TextToActionDataModule
+
+
+def attach(data, module, **settings):
+    """Set up as `Trainer.fit` does, without training."""
+    trainer = Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False, **settings
+    )
+    trainer.strategy._lightning_module = module
+    data.trainer = trainer
+    data.setup("fit")
+    return data
+
+
+def test_a_batch_mixes_robots_and_pads_them(module, make_set):
+    torch.manual_seed(0)
+    data = attach(
+        DemonstrationDataModule(
+            sets=[make_set("arm"), make_set("crane", size=3, lengths=(20, 20))], batch_size=64, validation_share=0.25
+        ),
+        module,
+    )
+    batch = next(iter(data.train_dataloader()))
+    counts = [batch.embodiments.count(name) for name in ("arm", "crane")]
+    assert sum(counts) == len(batch)
+    assert min(counts) > 10  # equal shares, although the crane has more frames
+    assert batch.actions.values.shape[1:] == (4, 4)  # chunk size of both robots, channels of the head
+    assert "pixel_values" in batch.backbone_inputs
+    for row, name in enumerate(batch.embodiments):
+        assert batch.actions.mask[row].any(0).sum() == {"arm": 2, "crane": 3}[name]
+
+
+def test_training_and_validation_share_no_episode(module, make_set):
+    data = attach(DemonstrationDataModule(sets=[make_set("arm")], validation_share=0.5, validation_stride=1), module)
+    train, validation = data._train[0], data._validation[0]
+    assert {sample.episode for sample in train}.isdisjoint({sample.episode for sample in validation})
+
+
+def test_the_module_gets_the_statistics_of_the_data(module, make_set):
+    data = attach(DemonstrationDataModule(sets=[make_set("arm")]), module)
+    assert module.normalizer.embodiments == ("arm",)
+    assert torch.equal(module.normalizer.q01[0], data.statistics()["arm"].q01)
+
+
+def test_other_statistics_than_those_of_the_checkpoint_are_refused_by_name(module, make_set):
+    attach(DemonstrationDataModule(sets=[make_set("arm")]), module)
+    first = module.normalizer.fingerprints["arm"]
+    with pytest.raises(StatisticsError, match=rf"(?s)'arm'.*{first}"):
+        attach(DemonstrationDataModule(sets=[make_set("arm-1", scale=2.0)]), module)
+
+
+def test_an_epoch_is_the_run_where_the_trainer_counts_steps(module, make_set):
+    one = make_set("arm")
+    data = attach(DemonstrationDataModule(sets=[one], batch_size=4, validation_share=0), module, max_steps=100)
+    assert len(data.train_dataloader()) == 100
+    data = attach(DemonstrationDataModule(sets=[one], batch_size=4, validation_share=0), module, max_epochs=1)
+    assert len(data.train_dataloader()) == 7  # 26 frames
+    data = attach(DemonstrationDataModule(sets=[one], batch_size=4, samples_per_epoch=8), module, max_steps=100)
+    assert len(data.train_dataloader()) == 2
+
+
+def test_augmentation_changes_training_alone(module, make_set):
+    data = attach(DemonstrationDataModule(sets=[make_set("arm")], augment=RandomShift(4)), module)
+    assert data.train_dataloader().collate_fn.augment is not None
+    assert data.val_dataloader().collate_fn.augment is None
+
+
+def test_no_validation_without_held_out_episodes(module, make_set):
+    data = attach(DemonstrationDataModule(sets=[make_set("arm")], validation_share=0), module)
+    assert data.val_dataloader() == []
+
+
+def test_text_to_action_gives_whole_trajectories_and_their_length(module, make_set):
+    data = attach(TextToActionDataModule(sets=[make_set("arm")], batch_size=4, validation_share=0.25), module)
+    batch = next(iter(data.train_dataloader()))
+    assert "pixel_values" not in batch.backbone_inputs
+    assert batch.actions.values.shape[1] == 8  # the longest trajectory
+    for text, length in zip(batch.instructions, batch.actions.mask.any(2).sum(1).tolist(), strict=True):
+        assert f"Please predict the next {length} control actions" in text
+        assert text.endswith("push the block.")
+
+
+def test_text_to_action_leaves_longer_trajectories_out(module, make_set):
+    one = make_set("arm")
+    data = attach(TextToActionDataModule(sets=[one], horizon=6, validation_share=0), module)
+    assert [int(sample.valid.sum()) for sample in data._train[0]] == [5, 6]
+    with pytest.raises(SettingError, match=r"horizon must be at least .* got 4 and a shortest of 5"):
+        attach(TextToActionDataModule(sets=[one], horizon=4), module)
+
+
+@pytest.mark.parametrize("kind", [DemonstrationDataModule, TextToActionDataModule])
+def test_refuses_settings(kind):
+    with pytest.raises(SettingError, match="sets must hold at least one DemonstrationSet"):
+        kind(sets=[])
+    with pytest.raises(SettingError, match="batch_size must be at least 1, got 0"):
+        kind(sets=[DemonstrationSet(root="x", embodiment="arm")], batch_size=0)
+    with pytest.raises(SettingError, match="datamodule must be given to a Trainer"):
+        kind(sets=[DemonstrationSet(root="x", embodiment="arm")]).setup("fit")
