@@ -241,7 +241,7 @@ def fit(
         command += ["--ckpt_path", str(last)]
     print(f"--- {part}", flush=True)
     with clock.measure(part):
-        subprocess.run(command, check=True, cwd=HERE)
+        subprocess.run(command, check=True)
     done.touch()
 
 
