@@ -74,7 +74,7 @@ api: $(STAMP)  ## Write the list of public names anew.
 demo: $(STAMP) check-rendering  ## Record demonstrations, train a small Qwen-VLA on them, evaluate it. Resumes.
 	$(BIN)/python examples/qwen_vla/demo.py --output outputs/demo --config examples/qwen_vla/configs/demo/full.yaml $(DEMO_FLAGS)
 
-demo-ci: $(STAMP) check-rendering  ## The same in a few minutes: a smoke test, too short to succeed at the tasks.
+demo-ci: $(STAMP) check-rendering  ## The same in a few minutes on one task; fails unless the policy beats random actions.
 	$(BIN)/python examples/qwen_vla/demo.py --output outputs/demo-ci --config examples/qwen_vla/configs/demo/ci.yaml $(DEMO_FLAGS)
 
 clean:  ## Delete what the tools left behind; keeps outputs/ and the environment.

@@ -16,8 +16,10 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 from jsonargparse import auto_cli
+from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vla_kit.data.lerobot_writer import LeRobotWriter
@@ -27,6 +29,7 @@ from vla_kit.envs.collect import RecordedEpisode, collect
 from vla_kit.evaluation.atomic import write_atomically
 from vla_kit.evaluation.curves import read_curve
 from vla_kit.evaluation.report import write_report
+from vla_kit.evaluation.rollout import EpisodeResult
 from vla_kit.evaluation.seeds import TRAINING_SEEDS_FROM
 from vla_kit.evaluation.suite import evaluate_tasks
 from vla_kit.evaluation.table import EvaluationTable
@@ -122,6 +125,7 @@ def main(
         },
         videos=episodes,
     )
+    write_picture(episodes, output / "demo.png")
     for row in table.tasks:
         told = "" if row.swapped is None else f", told the other sentence {row.swapped}"
         print(f"{row.name:32} policy {row.policy}, expert {row.expert}, random {row.random}{told}")
@@ -258,6 +262,21 @@ def write_results(table: EvaluationTable, path: Path) -> None:
         robots.setdefault(row.embodiment, []).append(row.policy.rate)
     summary["robots"] = {name: sum(rates) / len(rates) for name, rates in robots.items()}
     write_atomically(path, json.dumps(summary, indent=2) + "\n")
+
+
+def write_picture(episodes: Sequence[EpisodeResult], path: Path, *, columns: int = 6) -> None:
+    """Write one row of pictures per task, from an episode that succeeded where there is one."""
+    shown: dict[str, EpisodeResult] = {}
+    for episode in sorted(episodes, key=lambda episode: not episode.success):
+        if episode.pictures is not None:
+            shown.setdefault(episode.task, episode)
+    rows = []
+    for episode in shown.values():
+        pictures = episode.pictures
+        rows.append(np.concatenate(pictures[np.linspace(0, len(pictures) - 1, columns).round().astype(int)], axis=1))
+    partial_path = path.with_suffix(".partial.png")
+    Image.fromarray(np.concatenate(rows)).save(partial_path)
+    partial_path.replace(path)
 
 
 def git(*arguments: str) -> str:

@@ -22,7 +22,8 @@ class AttentionKernel(Callback):
     """Restrict `scaled_dot_product_attention` to one implementation from the start of a run to its end.
 
     PyTorch's own choice is right on GPUs. On a CPU it takes the fused one, whose backward pass in bfloat16 was slower
-    for the short sequences of small models than plain matrix products (`math`).
+    for the short sequences of small models than plain matrix products (`math`). Of several in one trainer the last
+    one counts, as later configurations override earlier ones.
 
     Args:
         kernel: `math`, `flash`, `efficient` or `cudnn`.
@@ -45,6 +46,8 @@ class AttentionKernel(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Begin the restriction."""
+        if [callback for callback in trainer.callbacks if isinstance(callback, AttentionKernel)][-1] is not self:
+            return
         active: AbstractContextManager[None] = sdpa_kernel(_KERNELS[self.kernel])
         active.__enter__()
         self._active = active

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
@@ -19,7 +21,7 @@ def used_kernel() -> str:
 def test_math_holds_from_setup_to_teardown():
     before = used_kernel()
     callback = AttentionKernel("math")
-    callback.setup(None, None, "fit")
+    callback.setup(SimpleNamespace(callbacks=[callback]), None, "fit")
     assert used_kernel() == "math"
     callback.teardown(None, None, "fit")
     assert used_kernel() == before
@@ -28,10 +30,21 @@ def test_math_holds_from_setup_to_teardown():
 def test_a_failing_run_ends_the_restriction_and_teardown_after_it_changes_nothing():
     before = used_kernel()
     callback = AttentionKernel("math")
-    callback.setup(None, None, "fit")
+    callback.setup(SimpleNamespace(callbacks=[callback]), None, "fit")
     callback.on_exception(None, None, RuntimeError())
     callback.teardown(None, None, "fit")
     assert used_kernel() == before == "fused"
+
+
+def test_the_last_of_several_counts_and_nothing_stays_behind():
+    before = used_kernel()
+    trainer = SimpleNamespace(callbacks=[AttentionKernel("flash"), AttentionKernel("math")])
+    for callback in trainer.callbacks:
+        callback.setup(trainer, None, "fit")
+    assert used_kernel() == "math"
+    for callback in trainer.callbacks:
+        callback.teardown(trainer, None, "fit")
+    assert used_kernel() == before
 
 
 def test_refuses_an_unknown_kernel():
