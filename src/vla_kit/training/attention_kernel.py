@@ -46,7 +46,8 @@ class AttentionKernel(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Begin the restriction."""
-        if [callback for callback in trainer.callbacks if isinstance(callback, AttentionKernel)][-1] is not self:
+        callbacks: list[Callback] = getattr(trainer, "callbacks", [])  # Lightning sets it without declaring it
+        if [callback for callback in callbacks if isinstance(callback, AttentionKernel)][-1] is not self:
             return
         active: AbstractContextManager[None] = sdpa_kernel(_KERNELS[self.kernel])
         active.__enter__()
