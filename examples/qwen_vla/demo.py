@@ -64,7 +64,7 @@ def main(
     sft_steps: int,
     evaluation_episodes: int = 50,
     baseline_episodes: int = 50,
-    replan_every: int = 4,
+    replan_every: int = 16,
     temperature: float = 0.3,
     workers: int = 2,
     beat_random: bool = False,
