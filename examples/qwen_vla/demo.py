@@ -59,6 +59,7 @@ class DemoTask:
 
 def main(
     output: Path,
+    command: str,
     tasks: list[DemoTask],
     t2a_steps: int,
     sft_steps: int,
@@ -73,6 +74,7 @@ def main(
 
     Args:
         output: Folder of everything that the demo makes.
+        command: How to run this demo, for the results.
         tasks: What to learn.
         t2a_steps: Optimiser steps of the stage without pictures.
         sft_steps: Optimiser steps of the stage with pictures.
@@ -110,7 +112,7 @@ def main(
             num_envs=5,
         )
     table = EvaluationTable(tasks=table.tasks, seconds=clock.seconds)
-    write_results(table, output / "summary.json")
+    write_results(table, output / "summary.json", command=command)
     write_report(
         output / "report.html",
         table,
@@ -249,10 +251,10 @@ def fit(
     done.touch()
 
 
-def write_results(table: EvaluationTable, path: Path) -> None:
+def write_results(table: EvaluationTable, path: Path, *, command: str) -> None:
     """Write the figures with what someone needs to make them again."""
     summary = table.summary() | {
-        "command": "make demo",
+        "command": command,
         "commit": git("rev-parse", "--short", "HEAD") or "unknown",
         "date": datetime.now(tz=UTC).date().isoformat(),
         "machine": machine(),
