@@ -8,7 +8,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -143,27 +144,15 @@ class Clock:
         self._path = path
         self.seconds: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
 
-    def measure(self, part: str) -> "Measure":
-        """Time a `with` block and add it to `part`."""
-        return Measure(self, part)
-
-    def add(self, part: str, seconds: float) -> None:
-        """Add to a part and remember it."""
-        self.seconds[part] = self.seconds.get(part, 0.0) + seconds
-        write_atomically(self._path, json.dumps(self.seconds))
-
-
-class Measure:
-    """One measured block; an interrupted one counts too."""
-
-    def __init__(self, clock: Clock, part: str) -> None:
-        self._clock, self._part = clock, part
-
-    def __enter__(self) -> None:
-        self._start = time.monotonic()
-
-    def __exit__(self, *error: object) -> None:
-        self._clock.add(self._part, time.monotonic() - self._start)
+    @contextmanager
+    def measure(self, part: str) -> Iterator[None]:
+        """Time a `with` block and add it to `part`; an interrupted one counts too."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[part] = self.seconds.get(part, 0.0) + time.monotonic() - start
+            write_atomically(self._path, json.dumps(self.seconds))
 
 
 def folder_of(task: str) -> str:
