@@ -51,11 +51,13 @@ class DemoTask:
         name: Name in the registry of simulators.
         episodes: Demonstrations to record.
         weight: Share of the training mixture, relative to the other tasks.
+        stride: Frames from one training sample to the next.
     """
 
     name: str
     episodes: int
     weight: float = 1.0
+    stride: int = 1
 
 
 def main(
@@ -64,6 +66,8 @@ def main(
     tasks: list[DemoTask],
     t2a_steps: int,
     sft_steps: int,
+    first_tasks: list[str] | None = None,
+    first_steps: int = 0,
     evaluation_episodes: int = 50,
     baseline_episodes: int = 50,
     replan_every: int = 16,
@@ -79,6 +83,9 @@ def main(
         tasks: What to learn.
         t2a_steps: Optimiser steps of the stage without pictures.
         sft_steps: Optimiser steps of the stage with pictures.
+        first_tasks: Names of tasks to begin with, alone, before all are mixed: clean data teach the backbone where
+            things are; the gradient of noisy data would drown that.
+        first_steps: Optimiser steps with these alone.
         evaluation_episodes: Fresh episodes of the policy per task.
         baseline_episodes: Episodes of the expert and of random actions per task.
         replan_every: Actions carried out of each chunk before the policy looks again.
@@ -93,15 +100,20 @@ def main(
         if not (output / "data" / folder_of(task.name)).exists():
             with clock.measure("recording"):
                 record(task, output / "data", workers=workers)
-    data = output / "data.yaml"
-    write_atomically(
-        data, yaml.safe_dump({"data": {"init_args": {"sets": [data_set(task, output) for task in tasks]}}})
-    )
+    data = write_data(output / "data.yaml", tasks)
     t2a, sft = output / "runs" / "t2a", output / "runs" / "sft"
-    fit(["stage1_t2a"], data, t2a, t2a_steps, clock, part="text to action")
-    stage = ["stage3_sft", "time/noisy_beta"]
-    fit(stage, data, sft, sft_steps, clock, part="pictures", warm_start=last_checkpoint(t2a))
+    fit(["stage1_t2a", "time/near_noise"], data, t2a, t2a_steps, clock, part="text to action")
+    stage, start = ["stage3_sft", "time/near_noise"], t2a
+    if first_tasks:
+        start = output / "runs" / "first"
+        first = write_data(output / "first.yaml", [task for task in tasks if task.name in first_tasks])
+        fit(stage, first, start, first_steps, clock, part="first pictures", warm_start=last_checkpoint(t2a))
+    fit(stage, data, sft, sft_steps, clock, part="pictures", warm_start=last_checkpoint(start))
 
+    report = output / "report.html"
+    if report.exists():
+        print(f"evaluated before: {report} (remove it to evaluate again)")
+        return
     with clock.measure("evaluation"):
         module = VLAModule.load_from_checkpoint(last_checkpoint(sft), weights_only=True, map_location="cpu")
         table, episodes = evaluate_tasks(
@@ -114,8 +126,9 @@ def main(
         )
     table = EvaluationTable(tasks=table.tasks, seconds=clock.seconds)
     write_results(table, output / "summary.json", command=command)
+    write_picture(episodes, output / "demo.png")
     write_report(
-        output / "report.html",
+        report,
         table,
         title="Qwen-VLA in miniature",
         notes=[
@@ -128,11 +141,10 @@ def main(
         },
         videos=episodes,
     )
-    write_picture(episodes, output / "demo.png")
     for row in table.tasks:
         told = "" if row.swapped is None else f", told the other sentence {row.swapped}"
         print(f"{row.name:32} policy {row.policy}, expert {row.expert}, random {row.random}{told}")
-    print(f"report: {output / 'report.html'}")
+    print(f"report: {report}")
     if beat_random:
         assert_better_than_random(table)
 
@@ -195,6 +207,13 @@ def write_episode(writer: LeRobotWriter, episode: RecordedEpisode) -> None:
     writer.add_episode(episode.actions, frames, instruction=episode.instruction, seed=episode.seed)
 
 
+def write_data(path: Path, tasks: Sequence[DemoTask]) -> Path:
+    """Write the configuration of some tasks' data beside the data."""
+    sets = [data_set(task, path.parent) for task in tasks]
+    write_atomically(path, yaml.safe_dump({"data": {"init_args": {"sets": sets}}}))
+    return path
+
+
 def data_set(task: DemoTask, output: Path) -> dict[str, Any]:
     """The task's data as an entry of `data.sets`."""
     return {
@@ -202,6 +221,7 @@ def data_set(task: DemoTask, output: Path) -> dict[str, Any]:
         "embodiment": find_task(task.name).embodiment,
         "views": {VIEW: FEATURE},
         "weight": task.weight,
+        "stride": task.stride,
     }
 
 
@@ -244,7 +264,7 @@ def write_results(table: EvaluationTable, path: Path, *, command: str) -> None:
     """Write the figures with what someone needs to make them again."""
     summary = table.summary() | {
         "command": command,
-        "commit": git("rev-parse", "--short", "HEAD") or "unknown",
+        "commit": git("describe", "--always", "--dirty", "--exclude", "*") or "unknown",
         "date": datetime.now(tz=UTC).date().isoformat(),
         "machine": machine(),
     }

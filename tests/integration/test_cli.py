@@ -46,7 +46,7 @@ def test_stages_follow_each_other_and_the_result_acts(stacked, tmp_path):
 
     content = torch.load(sft / LAST, weights_only=True)
     assert content["global_step"] == 4
-    assert content["hyper_parameters"]["head"]["class_path"] == "vla_kit.heads.DiTHead"
+    assert content["hyper_parameters"]["head"]["class_path"] == "vla_kit.heads.AnchoredHead"
     restored = VLAModule.load_from_checkpoint(sft / LAST, weights_only=True, map_location="cpu")
     assert all(torch.equal(a, b) for a, b in zip(restored.parameters(), again.model.parameters(), strict=True))
     assert set(restored.normalizer.embodiments) == {"metaworld_sawyer", "aloha_transfer"}
@@ -94,7 +94,7 @@ def test_average_weights_start_from_the_stage_before(stacked, tmp_path):
 
 def test_a_checkpoint_of_another_size_is_refused(stacked, tmp_path):
     VLACLI([*stacked("fit", "stage1_t2a.yaml"), *QUICK, f"--trainer.default_root_dir={tmp_path}"])
-    wider = [*stacked("fit", "stage3_sft.yaml"), *QUICK, "--model.head.init_args.width=64"]
+    wider = [*stacked("fit", "stage3_sft.yaml"), *QUICK, "--model.head.init_args.head.init_args.width=64"]
     with pytest.raises(CheckpointError, match=r"of another shape: head\."):
         VLACLI([*wider, f"--warm_start.checkpoint={tmp_path / LAST}"])
 
@@ -109,7 +109,7 @@ def test_validates_a_checkpoint(stacked, tmp_path):
     ("wrong", "named"),
     [
         ("--model.learning_rate=1", "learning_rate"),
-        ("--model.head.init_args.layers=3", "layers"),
+        ("--model.head.init_args.head.init_args.layers=3", "layers"),
         ("--data.init_args.batchsize=3", "batchsize"),
         ("--trainer.max_step=3", "max_step"),
         ("--model.flow_loss.init_args.time_sampler.init_args.gamma=3", "gamma"),
@@ -129,7 +129,8 @@ def test_an_unknown_key_in_a_file_is_refused_by_name(stacked, tmp_path, capsys):
 
 
 def test_the_head_takes_the_width_of_the_backbone(stacked):
-    arguments = [*stacked("fit", "stage3_sft.yaml"), "--model.backbone.init_args.hidden=64"]
+    inner = "--model.head.init_args.head.init_args.context_width=64"
+    arguments = [*stacked("fit", "stage3_sft.yaml"), "--model.backbone.init_args.hidden=64", inner]
     command = VLACLI([*arguments, "--trainer.fast_dev_run=true"])
     assert command.model.head.context_width == 64
 

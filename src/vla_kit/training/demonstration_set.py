@@ -25,11 +25,13 @@ class DemonstrationSet:
         weight: Share of the mixture, at least 0, relative to the other sets.
         action: Feature key of the actions.
         name: Name of the data set; the folder's name where None.
+        stride: Frames from one training sample to the next. Where episodes follow a fixed plan and the policy looks
+            once per chunk, the length of a chunk shows just the moments at which it will look.
         num_episodes: Take the first so many episodes; all where None.
         cache_frames: Keep every decoded frame in memory, see `LeRobotReader`.
 
     Raises:
-        SettingError: If `weight` is negative or `num_episodes` is below 1.
+        SettingError: If `weight` is negative, or `stride` or `num_episodes` is below 1.
 
     Examples:
         >>> DemonstrationSet(root="data/reach", embodiment="metaworld_sawyer").weight
@@ -42,6 +44,7 @@ class DemonstrationSet:
     weight: float = 1.0
     action: str = "action"
     name: str | None = None
+    stride: int = 1
     num_episodes: int | None = None
     cache_frames: bool = True
 
@@ -50,6 +53,8 @@ class DemonstrationSet:
             raise SettingError(f"weight must be at least 0, got {self.weight} for {self.root}. Use 0 to leave it out.")
         if self.num_episodes is not None and self.num_episodes < 1:
             raise SettingError(f"num_episodes must be at least 1, got {self.num_episodes}. Leave it out for all.")
+        if self.stride < 1:
+            raise SettingError(f"stride must be at least 1, got {self.stride} for {self.root}. Use 1 for every frame.")
 
     def open(self, *, with_views: bool = True) -> EpisodeReader:
         """Open the data set.

@@ -79,7 +79,7 @@ class DemonstrationDataModule(LightningDataModule):
             for one, reader in zip(self.sets, readers, strict=True):
                 horizon = module.prompter.spec(one.embodiment).chunk_size
                 train, validation = split_episodes(one.episodes(reader), self.validation_share, seed=self.seed)
-                self._train.append(ChunkDataset(reader, horizon=horizon, episodes=train))
+                self._train.append(ChunkDataset(reader, horizon=horizon, stride=one.stride, episodes=train))
                 if validation:
                     self._validation.append(
                         ChunkDataset(reader, horizon=horizon, stride=self.validation_stride, episodes=validation)

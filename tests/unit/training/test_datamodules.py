@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from lightning.pytorch import Trainer
@@ -42,6 +44,13 @@ def test_training_and_validation_share_no_episode(module, make_set):
     data = attach(DemonstrationDataModule(sets=[make_set("arm")], validation_share=0.5, validation_stride=1), module)
     train, validation = data._train[0], data._validation[0]
     assert {sample.episode for sample in train}.isdisjoint({sample.episode for sample in validation})
+
+
+def test_a_stride_leaves_frames_out_of_training_alone(module, make_set):
+    one = replace(make_set("arm", lengths=(5, 6, 7, 8)), stride=3)
+    data = attach(DemonstrationDataModule(sets=[one], validation_share=0.25, validation_stride=1), module)
+    assert {sample.frame for sample in data._train[0]} == {0, 3, 6}
+    assert {sample.frame for sample in data._validation[0]} >= {0, 1, 2, 3, 4}
 
 
 def test_the_module_gets_the_statistics_of_the_data(module, make_set):

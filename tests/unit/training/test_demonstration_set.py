@@ -58,3 +58,5 @@ def test_refuses():
         DemonstrationSet(root="x", embodiment="arm", weight=-1)
     with pytest.raises(SettingError, match="num_episodes must be at least 1, got 0"):
         DemonstrationSet(root="x", embodiment="arm", num_episodes=0)
+    with pytest.raises(SettingError, match="stride must be at least 1, got 0 for x"):
+        DemonstrationSet(root="x", embodiment="arm", stride=0)
