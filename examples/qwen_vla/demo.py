@@ -114,6 +114,7 @@ def main(
     if report.exists():
         print(f"evaluated before: {report} (remove it to evaluate again)")
         return
+    clock.forget("evaluation")  # one that was interrupted begins anew
     with clock.measure("evaluation"):
         module = VLAModule.load_from_checkpoint(last_checkpoint(sft), weights_only=True, map_location="cpu")
         table, episodes = evaluate_tasks(
@@ -155,6 +156,10 @@ class Clock:
     def __init__(self, path: Path) -> None:
         self._path = path
         self.seconds: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
+
+    def forget(self, part: str) -> None:
+        """Drop the time of a part that begins anew."""
+        self.seconds.pop(part, None)
 
     @contextmanager
     def measure(self, part: str) -> Iterator[None]:
