@@ -137,8 +137,9 @@ def main(
             "The policy sees one picture of 96 x 96 pixels and the instruction, nothing else."
         ],
         curves={
-            "Text to action: training loss": {"loss": smooth(read_curve(t2a, "train/loss"))},
-            "Pictures: training loss": {"loss": smooth(read_curve(sft, "train/loss"))},
+            f"{name}: training loss": {"loss": smooth(read_curve(run, "train/loss"))}
+            for name, run in {"Text to action": t2a, "First pictures": start, "Pictures": sft}.items()
+            if name != "First pictures" or first_tasks
         },
         videos=episodes,
     )
@@ -310,8 +311,9 @@ def machine() -> str:
     return f"{names[0] if names else 'unknown processor'}, {os.cpu_count()} cores, no GPU"
 
 
-def smooth(curve: Sequence[tuple[int, float]], *, window: int = 10) -> list[tuple[int, float]]:
-    """Mean over neighbouring points, so that a curve of noisy batches can be read."""
+def smooth(curve: Sequence[tuple[int, float]], *, points: int = 40) -> list[tuple[int, float]]:
+    """At most about `points` means over neighbours, so that a curve of noisy batches can be read."""
+    window = max(1, len(curve) // points)
     groups = [curve[start : start + window] for start in range(0, len(curve), window)]
     return [(group[-1][0], sum(value for _, value in group) / len(group)) for group in groups]
 

@@ -66,7 +66,8 @@ def write_report(
         "<p>Rates with Wilson's 95 % interval and counts. Expert: the scripted demonstrator. Random: uniform random "
         "actions. Other sentence: the policy is told the sentence of the task that shares the scene, and success is "
         "still that of the row; a policy that listens is low there.</p>",
-        *(f"<h2>{escape(name)}</h2>{draw_curves(lines, title=name)}" for name, lines in (curves or {}).items()),
+        *(["<h2>Curves</h2>"] if curves else []),
+        *(draw_curves(lines, title=name) for name, lines in (curves or {}).items()),
     ]
     shown = [(result, result.pictures) for result in videos if result.pictures is not None]
     if shown:
