@@ -101,17 +101,19 @@ def main(
             with clock.measure("recording"):
                 record(task, output / "data", workers=workers)
     data = write_data(output / "data.yaml", tasks)
-    t2a, sft = output / "runs" / "t2a", output / "runs" / "sft"
+    runs: dict[str, Path] = {}
+    t2a = runs["Text to action"] = output / "runs" / "t2a"
     fit(["stage1_t2a", "time/near_noise"], data, t2a, t2a_steps, clock, part="text to action")
     stage, start = ["stage3_sft", "time/near_noise"], t2a
     if first_tasks:
-        start = output / "runs" / "first"
+        start = runs["First pictures"] = output / "runs" / "first"
         first = write_data(output / "first.yaml", [task for task in tasks if task.name in first_tasks])
         fit(stage, first, start, first_steps, clock, part="first pictures", warm_start=last_checkpoint(t2a))
+    sft = runs["Pictures"] = output / "runs" / "sft"
     fit(stage, data, sft, sft_steps, clock, part="pictures", warm_start=last_checkpoint(start))
 
     report = output / "report.html"
-    if report.exists():
+    if report.exists() and not beat_random:  # a demand is checked at every start
         print(f"evaluated before: {report} (remove it to evaluate again)")
         return
     clock.forget("evaluation")  # one that was interrupted begins anew
@@ -137,9 +139,7 @@ def main(
             "The policy sees one picture of 96 x 96 pixels and the instruction, nothing else."
         ],
         curves={
-            f"{name}: training loss": {"loss": smooth(read_curve(run, "train/loss"))}
-            for name, run in {"Text to action": t2a, "First pictures": start, "Pictures": sft}.items()
-            if name != "First pictures" or first_tasks
+            f"{name}: training loss": {"loss": smooth(read_curve(run, "train/loss"))} for name, run in runs.items()
         },
         videos=episodes,
     )

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from vla_kit.errors import SettingError, ShapeError
+from vla_kit.errors import SettingError
+from vla_kit.heads.conditioned import check_context_width
 from vla_kit.protocols import Context
 
 __all__ = ["AnchoredContext", "AnchoredHead"]
@@ -98,11 +99,7 @@ class AnchoredHead(nn.Module):
         Raises:
             ShapeError: If the context does not have `context_width` features.
         """
-        if context.hidden.shape[-1] != self.context_width:
-            raise ShapeError(
-                f"context.hidden must have {self.context_width} features, got {tuple(context.hidden.shape)}. "
-                "Build the head with context_width=backbone.width."
-            )
+        check_context_width(context, self.context_width)
         real = context.mask[..., None]
         total = torch.where(real, context.hidden, 0).float().sum(1)
         mean = total / real.sum(1).clamp(min=1)

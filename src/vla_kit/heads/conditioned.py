@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from vla_kit.errors import ShapeError
+from vla_kit.protocols import Context
+
 __all__ = ["Conditioned"]
 
 
@@ -43,3 +46,20 @@ class Conditioned:
     angles: tuple[Tensor, Tensor] | None = None
     keys: tuple[Float[Tensor, "batch token head head_width"], ...] = ()
     values: tuple[Float[Tensor, "batch token head head_width"], ...] = ()
+
+
+def check_context_width(context: Context, width: int) -> None:
+    """Refuse a context of another width than a head was built for.
+
+    Args:
+        context: Output of a backbone.
+        width: Features of a context token that the head expects.
+
+    Raises:
+        ShapeError: If they differ.
+    """
+    if context.hidden.shape[-1] != width:
+        raise ShapeError(
+            f"context.hidden must have {width} features, got {tuple(context.hidden.shape)}. "
+            "Build the head with context_width=backbone.width."
+        )

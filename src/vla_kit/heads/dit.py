@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from vla_kit.errors import SettingError, ShapeError
 from vla_kit.heads.blocks import DiTBlock, attend, normalise
-from vla_kit.heads.conditioned import Conditioned
+from vla_kit.heads.conditioned import Conditioned, check_context_width
 from vla_kit.heads.rope import default_sections, rotary_angles, validate_sections
 from vla_kit.protocols import Context
 
@@ -165,12 +165,8 @@ class DiTHead(nn.Module):
         Raises:
             ShapeError: If the context does not have `context_width` features.
         """
+        check_context_width(context, self.context_width)
         hidden, mask = context.hidden, context.mask
-        if hidden.shape[-1] != self.context_width:
-            raise ShapeError(
-                f"context.hidden must have {self.context_width} features, got {tuple(hidden.shape)}. "
-                "Build the head with context_width=backbone.width."
-            )
         dtype = self.context_projection.weight.dtype
         tokens = self.context_projection(torch.where(mask[..., None], hidden, 0).to(dtype))
         position_ids = torch.where(mask, context.position_ids, 0)

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from two_samples import context, wanted
 
 from vla_kit.actions import MaskedActions
 from vla_kit.errors import SettingError, ShapeError
@@ -16,23 +17,6 @@ def head_of(*, horizon: int = 3, zero: bool = False) -> AnchoredHead:
         for parameter in inner.parameters():
             torch.nn.init.normal_(parameter, std=0.2)
     return AnchoredHead(inner, context_width=7, horizon=horizon)
-
-
-def context(*, padding: float = 0.0) -> Context:
-    mask = torch.tensor([[True] * 4, [True, True, False, False]])
-    hidden = torch.randn(2, 4, 7, generator=torch.Generator().manual_seed(1))
-    return Context(
-        hidden=torch.where(mask[..., None], hidden, padding),
-        mask=mask,
-        position_ids=torch.arange(4).expand(3, 2, 4),
-    )
-
-
-def wanted() -> torch.Tensor:
-    mask = torch.zeros(2, 3, 5, dtype=torch.bool)
-    mask[0, :, :4] = True
-    mask[1, :2] = True
-    return mask
 
 
 def noisy(mask: torch.Tensor) -> torch.Tensor:

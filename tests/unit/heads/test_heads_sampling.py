@@ -2,11 +2,11 @@ import math
 
 import pytest
 import torch
+from two_samples import context, wanted
 
 from vla_kit.errors import SettingError, ShapeError
 from vla_kit.flow import Euler, Heun
 from vla_kit.heads import DiTHead, sample_actions
-from vla_kit.protocols import Context
 
 MODES = ["joint", "cached"]
 
@@ -17,23 +17,6 @@ def open_head(attention: str) -> DiTHead:
     for parameter in head.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     return head
-
-
-def context(*, padding: float = 0.0) -> Context:
-    mask = torch.tensor([[True] * 4, [True, True, False, False]])
-    hidden = torch.randn(2, 4, 7, generator=torch.Generator().manual_seed(1))
-    return Context(
-        hidden=torch.where(mask[..., None], hidden, padding),
-        mask=mask,
-        position_ids=torch.arange(4).expand(3, 2, 4),
-    )
-
-
-def wanted() -> torch.Tensor:
-    mask = torch.zeros(2, 3, 5, dtype=torch.bool)
-    mask[0, :, :4] = True
-    mask[1, :2] = True
-    return mask
 
 
 def seeded() -> torch.Generator:
