@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import timm
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from vla_kit.backbones.images import view_image
@@ -203,12 +204,15 @@ class TimmBackbone(nn.Module):
         tensors = {name: tensor.to(weight.device, non_blocking=True) for name, tensor in inputs.items()}
         ids, text_mask = tensors["text_ids"], tensors["text_mask"]
         text = self.text_embedding(ids) + self.text_position.weight[: ids.shape[1]]
-        tokens = self.text_encoder(text, src_key_padding_mask=~text_mask).flatten(0, 1)
+        tokens = self.text_encoder(text, src_key_padding_mask=~text_mask)
+        tokens = rearrange(tokens, "sample token width -> (sample token) width")
         if "pixels" in tensors:
-            features = self._features(tensors["pixels"]).flatten(1, 2)
+            features = rearrange(
+                self._features(tensors["pixels"]), "image row column width -> image (row column) width"
+            )
             image_tokens = self.vision_projection(self.vision_norm(features)) + self.vision_position
             image_tokens = image_tokens + self.text_embedding(tensors["view"])[:, None]
-            tokens = torch.cat([image_tokens.flatten(0, 1), tokens])
+            tokens = torch.cat([rearrange(image_tokens, "image token width -> (image token) width"), tokens])
         mask = tensors["mask"]
         hidden = torch.where(mask[..., None], tokens[tensors["source"]], 0.0)
         return Context(hidden=hidden, mask=mask, position_ids=tensors["position_ids"])
@@ -240,7 +244,7 @@ class TimmBackbone(nn.Module):
         normal = (pixels.to(self.mean.dtype) - self.mean) / self.std
         features: Tensor = self.vision(normal)[-1]
         channels_last = features.shape[-1] == self.vision_norm.normalized_shape[0] != features.shape[1]
-        return features if channels_last else features.permute(0, 2, 3, 1)
+        return features if channels_last else rearrange(features, "image width row column -> image row column width")
 
     def _text(self, prompt: str, index: int) -> list[int]:
         ids: list[int] = [0, *self.tokenizer.encode(prompt).ids]  # the start token keeps an empty prompt readable

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
@@ -119,7 +120,9 @@ class DiTBlock(nn.Module):
     ]:
         """Queries and keys, turned by their positions, and values."""
         shifted = normalise(tokens, modulation.attention_shift, modulation.attention_scale)
-        fused = self.query_key_value(shifted).unflatten(-1, (3 * self.num_heads, -1))
+        fused = rearrange(
+            self.query_key_value(shifted), "batch token (head width) -> batch token head width", head=3 * self.num_heads
+        )
         turned, value = fused.split([2 * self.num_heads, self.num_heads], dim=2)
         query, key = rotate(turned, angles).chunk(2, dim=2)
         return query, key, value
@@ -131,7 +134,9 @@ class DiTBlock(nn.Module):
         modulation: Modulation,
     ) -> Float[Tensor, "batch token width"]:
         """Add the attention branch, then the SwiGLU branch."""
-        tokens = tokens + modulation.attention_gate * self.attention_out(attended.flatten(2))
+        tokens = tokens + modulation.attention_gate * self.attention_out(
+            rearrange(attended, "batch token head width -> batch token (head width)")
+        )
         shifted = normalise(tokens, modulation.mlp_shift, modulation.mlp_scale)
         gate, up = self.mlp_in(shifted).chunk(2, dim=-1)
         branch: Tensor = self.mlp_out(functional.silu(gate) * up)
@@ -177,7 +182,8 @@ def attend(
         2.0
     """
     mask = mask.expand(-1, -1, query.shape[1], -1)
-    out = functional.scaled_dot_product_attention(
-        query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), attn_mask=mask
+    query, key, value = (
+        rearrange(part, "batch token head width -> batch head token width") for part in (query, key, value)
     )
-    return out.transpose(1, 2)
+    out = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    return rearrange(out, "batch head token width -> batch token head width")

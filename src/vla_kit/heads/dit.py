@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Literal, cast
 
 import torch
+from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -265,16 +266,23 @@ class DiTHead(nn.Module):
         useful_keys, all_steps = conditioned.mask.shape[1] + tokens.shape[1], draws * tokens.shape[1]
         side_by_side = draws if 2 * all_steps <= 3 * useful_keys else 1
         copies = draws // side_by_side
-        mask = _draw_mask(conditioned.mask.repeat_interleave(copies, 0), steps.unflatten(0, (-1, side_by_side)))
+        mask = _draw_mask(
+            conditioned.mask.repeat_interleave(copies, 0),
+            rearrange(steps, "(batch draw) horizon -> batch draw horizon", draw=side_by_side),
+        )
         for block, context_key, context_value in zip(self._blocks(), conditioned.keys, conditioned.values, strict=True):
             modulation = block.modulate(time)
             query, key, value = (
-                part.reshape(-1, side_by_side * part.shape[1], *part.shape[2:])
+                rearrange(part, "(batch draw) step head width -> batch (draw step) head width", draw=side_by_side)
                 for part in block.project(tokens, modulation, angles)
             )
             key = torch.cat([context_key.repeat_interleave(copies, 0), key], 1)
             value = torch.cat([context_value.repeat_interleave(copies, 0), value], 1)
-            attended = attend(query, key, value, mask).reshape(*tokens.shape[:2], *query.shape[2:])
+            attended = rearrange(
+                attend(query, key, value, mask),
+                "batch (draw step) head width -> (batch draw) step head width",
+                draw=side_by_side,
+            )
             tokens = block.update(tokens, attended, modulation)
         return tokens
 
@@ -336,5 +344,5 @@ def _draw_mask(
     keep = _or_all(torch.cat([context[:, None].expand(-1, draws, -1), steps], -1))  # [batch draw token+horizon]
     of_context, of_steps = keep.split([context.shape[1], horizon], dim=-1)
     same_draw = torch.eye(draws, dtype=torch.bool, device=steps.device)
-    own_steps = (of_steps[:, :, None] & same_draw[:, :, None]).flatten(2)  # [batch draw draw*horizon]
+    own_steps = rearrange(of_steps[:, :, None] & same_draw[:, :, None], "batch draw own step -> batch draw (own step)")
     return torch.cat([of_context, own_steps], -1).repeat_interleave(horizon, 1)[:, None]

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from einops import reduce
 from jaxtyping import Float
 from torch import Generator, Tensor
 
@@ -88,4 +89,4 @@ class FlowMatchingLoss:
         time = self.time_sampler(batch * self.draws, like=clean, generator=generator)
         velocity = field(interpolate(clean, noise, time), time, context, mask)
         per_draw = masked_mse(velocity, target_velocity(clean, noise), mask)
-        return per_draw.view(batch, self.draws).mean(1)
+        return reduce(per_draw, "(batch draw) -> batch", "mean", batch=batch)
