@@ -43,7 +43,8 @@ def render(page: str, *, results: Path) -> str:
 
 def pages() -> list[Path]:
     """Every page that may hold a block."""
-    return [DOCS.parent / "README.md", *sorted(DOCS.rglob("*.md"))]
+    root = DOCS.parent
+    return [root / "README.md", *sorted(DOCS.rglob("*.md")), *sorted((root / "examples").rglob("*.md"))]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
