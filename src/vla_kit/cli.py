@@ -15,16 +15,24 @@ from lightning.pytorch.loggers import CSVLogger
 
 import vla_kit.training._parsing  # noqa: F401  (lets the parser read our types)
 from vla_kit.policy import Policy
+from vla_kit.training.parameter_table import print_parameters
 from vla_kit.training.vla_module import VLAModule
 from vla_kit.training.warm_start import WarmStart
 
 __all__ = ["VERBS", "VLACLI", "evaluate_checkpoint", "main"]
 
-VERBS: Final[dict[str, str]] = {"evaluate": "vla_kit.cli:evaluate_checkpoint"}
-"""Verb -> `module:function`, beyond fit, validate, test and predict.
+VERBS: Final[dict[str, str]] = {
+    "evaluate": "vla_kit.cli:evaluate_checkpoint",
+    "data stats": "vla_kit.data.statistics.command:write_statistics",
+    "data clean": "vla_kit.data.cleaning.command:clean",
+    "data convert": "vla_kit.data.conversion_command:convert",
+}
+"""Verb of one or two words -> `module:function`, beyond fit, validate, test and predict.
 
 The function is imported when its verb is called, and its parameters become the arguments of the verb.
 """
+
+_OF_A_DATA_SET: Final = [verb for verb in VERBS if verb.startswith("data ")]  # which names its set without an option
 
 
 class VLACLI(LightningCLI):
@@ -149,16 +157,24 @@ def evaluate_checkpoint(
 def main(args: Sequence[str] | None = None) -> None:
     """Run `vla-kit`.
 
-    Beyond Lightning's verbs there are those of `VERBS`: `vla-kit evaluate --help`.
+    Beyond Lightning's verbs there are those of `VERBS`: `vla-kit evaluate --help`, `vla-kit data stats --help`;
+    `vla-kit params --config FILE` prints the size of a configuration's head.
 
     Args:
         args: Arguments in place of the command line's.
     """
     arguments = list(sys.argv[1:] if args is None else args)
-    if arguments and arguments[0] in VERBS:
-        verb, *rest = arguments
+    verb = next((name for name in VERBS if arguments[: len(name.split())] == name.split()), None)
+    if verb is not None:
         module, _, function = VERBS[verb].partition(":")
-        auto_cli(getattr(import_module(module), function), args=rest, prog=f"vla-kit {verb}", as_positional=False)
+        rest = arguments[len(verb.split()) :]
+        named = verb not in _OF_A_DATA_SET
+        auto_cli(getattr(import_module(module), function), args=rest, prog=f"vla-kit {verb}", as_positional=not named)
+    elif arguments[:1] == ["params"]:
+        print_parameters(arguments[1:])
+    elif arguments[:1] == ["data"]:
+        choices = [f"vla-kit {name}" for name in _OF_A_DATA_SET]
+        sys.exit(f"vla-kit data must be one of {choices}, got {arguments[1:]}. Add --help for the options of one.")
     else:
         VLACLI(args if args is None else arguments)
 
