@@ -1,13 +1,12 @@
-"""What every reader offers: episodes of native actions, instructions and frames."""
+"""What windows, statistics and cleaning need of a data set: episodes of native actions, instructions and frames."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
+from numpy import ndarray
 from torch import Tensor
-
-from vla_kit.actions import QuantileStats
 
 __all__ = ["EpisodeInfo", "EpisodeReader"]
 
@@ -40,9 +39,10 @@ class EpisodeInfo:
 
 @runtime_checkable
 class EpisodeReader(Protocol):
-    """A data set as episodes, whatever its format on disk. Datasets of windows need nothing else.
+    """A data set as a robot's episodes, whatever its format on disk. `RobotReader` makes one of any `EpisodeSource`.
 
-    A reader must survive pickling and forking, since data workers hold copies of it.
+    Episodes keep the numbers of the source everywhere; a choice of episodes is a list of these numbers. An action
+    leads from its frame to the next. A reader survives pickling and forking, since data workers hold copies of it.
     """
 
     @property
@@ -56,13 +56,46 @@ class EpisodeReader(Protocol):
         ...
 
     @property
+    def location(self) -> str:
+        """Where the data set lies, for messages."""
+        ...
+
+    @property
     def num_episodes(self) -> int:
         """Episodes in the data set."""
         ...
 
     @property
+    def lengths(self) -> Int[ndarray, " episode"]:
+        """Frames of each episode, int64."""
+        ...
+
+    @property
+    def num_steps(self) -> Int[ndarray, " episode"]:
+        """Leading frames of each episode that have an action, int64.
+
+        All of them, but for actions made of states, which the last frame lacks.
+        """
+        ...
+
+    @property
     def action_size(self) -> int:
         """Native action channels."""
+        ...
+
+    @property
+    def rate_hz(self) -> float | None:
+        """Frames per second; None where nobody knows."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Short digest of the data set and of how its actions are made."""
+        ...
+
+    @property
+    def chunk_relative(self) -> bool:
+        """Whether an action depends on the frame that its chunk begins at."""
         ...
 
     def episode(self, index: int) -> EpisodeInfo:
@@ -74,13 +107,13 @@ class EpisodeReader(Protocol):
         ...
 
     def actions(self, index: int) -> Float[Tensor, "step size"]:
-        """Native actions of a whole episode."""
+        """Native actions of a whole episode, float32: `chunk(index, 0, num_steps[index])`."""
+        ...
+
+    def chunk(self, index: int, frame: int, horizon: int) -> Float[Tensor, "step size"]:
+        """Native actions from a frame on, float32: `horizon` of them, fewer at the end of the episode, never padded."""
         ...
 
     def frames(self, index: int, indices: Sequence[int]) -> dict[str, UInt8[Tensor, "image 3 height image_width"]]:
         """RGB frames of an episode per view tag, in the order of `indices`."""
-        ...
-
-    def statistics(self) -> QuantileStats:
-        """Statistics of the action column over every frame of the data set."""
         ...

@@ -5,7 +5,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -13,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from numpy import ndarray
 from PIL import Image
 
@@ -40,7 +41,10 @@ _CHUNK_SIZE: Final = 1000  # files per chunk folder
 _DATA_FILE_MB: Final = 100
 _VIDEO_FILE_MB: Final = 200
 _VIDEO_FILE_S: Final = 600.0  # lerobot looks frames up by float32 seconds: keep them small enough to be exact
+_EPISODE_FILE_ROWS: Final = 10_000
+_EPISODE_GROUP_ROWS: Final = 500
 _PNG_LEVEL: Final = 4
+_PART_FRAMES: Final = 64  # pictures of one camera in memory at a time, where the caller's can be read in parts
 
 
 class LeRobotWriter:
@@ -114,12 +118,17 @@ class LeRobotWriter:
         """Frames added so far."""
         return self._num_frames
 
+    @property
+    def pixel_histograms(self) -> dict[str, Int[ndarray, "3 256"]]:
+        """Camera key -> how often each value occurs so far, per colour; see `pixel_histogram`."""
+        return {key: counts.copy() for key, counts in self._histograms.items()}
+
     def add_episode(
         self,
         actions: Float[ndarray, "step size"],
         frames: Mapping[str, UInt8[ndarray, "step height image_width 3"]] | None = None,
         *,
-        instruction: str,
+        instruction: str | Sequence[str],
         columns: Mapping[str, ndarray] | None = None,
         seed: int | None = None,
     ) -> None:
@@ -127,14 +136,15 @@ class LeRobotWriter:
 
         Args:
             actions: Native actions, one row per frame; row `t` is what the robot did after seeing frame `t`.
-            frames: Camera key -> RGB frames, for every camera of `features`.
-            instruction: The sentence of the episode.
+            frames: Camera key -> RGB frames, for every camera of `features`. They are read in slices, so that what
+                has `shape`, `dtype` and slices of a numpy array, such as an `h5py.Dataset`, need not fit in memory.
+            instruction: The sentence of the episode, or one per frame.
             columns: The other columns of `features`, `[step, size]`, or `[step]` where the size is 1.
             seed: Seed that made the episode, kept in the episode's metadata.
 
         Raises:
             DataError: If the episode is empty, a number is NaN or infinite, or a key is missing or unknown.
-            ShapeError: If an array has the wrong shape.
+            ShapeError: If an array has the wrong shape, or there is not one sentence per frame.
             DtypeError: If frames are not uint8.
             SettingError: If the writer is closed.
         """
@@ -142,8 +152,14 @@ class LeRobotWriter:
             raise SettingError("add_episode must come before close or abort, got a closed writer. Open a new one.")
         numbers = self._check_numbers({"action": actions, **(columns or {})}, length=len(actions))
         pictures = self._check_frames(frames or {}, length=len(actions))
+        sentences = [instruction] * len(actions) if isinstance(instruction, str) else list(instruction)
+        if len(sentences) != len(actions):
+            raise ShapeError(
+                f"instruction must hold one sentence per frame ({len(actions)}), got {len(sentences)}. "
+                "Give one for each frame, or a single one."
+            )
         try:
-            self._write_episode(numbers, pictures, instruction=instruction, seed=seed)
+            self._write_episode(numbers, pictures, sentences=sentences, seed=seed)
         except BaseException:
             self.abort()
             raise
@@ -222,11 +238,11 @@ class LeRobotWriter:
         _check_keys("frames", frames, self._cameras)
         checked = {}
         for key in self._cameras:
-            pixels = np.asarray(frames[key])
+            pixels = frames[key]
             shape = (length, *self._features[key]["shape"])
-            if pixels.shape != shape:
+            if tuple(pixels.shape) != shape:
                 raise ShapeError(
-                    f"frames[{key!r}] must have the shape (step, height, width, 3) {shape}, got {pixels.shape}. "
+                    f"frames[{key!r}] must have the shape (step, height, width, 3) {shape}, got {tuple(pixels.shape)}. "
                     "Give one frame per action, colour last."
                 )
             if pixels.dtype != np.uint8:
@@ -235,10 +251,10 @@ class LeRobotWriter:
         return checked
 
     def _write_episode(
-        self, numbers: dict[str, ndarray], pictures: dict[str, ndarray], *, instruction: str, seed: int | None
+        self, numbers: dict[str, ndarray], pictures: dict[str, ndarray], *, sentences: list[str], seed: int | None
     ) -> None:
         length, episode, first = len(numbers["action"]), self.num_episodes, self._num_frames
-        task = self._tasks.setdefault(instruction, len(self._tasks))
+        tasks = [self._tasks.setdefault(sentence, len(self._tasks)) for sentence in sentences]
         steps = np.arange(length)
         numbers = {
             **numbers,
@@ -246,30 +262,37 @@ class LeRobotWriter:
             "frame_index": steps[:, None],
             "episode_index": np.full((length, 1), episode),
             "index": (first + steps)[:, None],
-            "task_index": np.full((length, 1), task),
+            "task_index": np.array(tasks)[:, None],
         }
-        row: dict[str, Any] = {"episode_index": episode, "tasks": [instruction], "length": length}
-        row |= self._write_data(numbers, pictures, length=length)
+        row: dict[str, Any] = {"episode_index": episode, "tasks": list(dict.fromkeys(sentences)), "length": length}
+        histograms = {key: np.zeros((3, 256), dtype=np.int64) for key in pictures}
+        row |= self._write_data(numbers, pictures, histograms, length=length)
         row |= {"dataset_from_index": first, "dataset_to_index": first + length}
         for key, video in self._videos.items():
-            row |= self._write_video(key, video, pictures[key])
+            row |= self._write_video(key, video, pictures[key], histograms[key])
         row["seed"] = seed
         for key, values in numbers.items():
             self._columns.setdefault(key, []).append(values)
             row |= _flat_statistics(key, array_statistics(values))
-        for key, pixels in pictures.items():
-            histogram = pixel_histogram(pixels)
+        for key, histogram in histograms.items():
             self._histograms[key] = self._histograms.get(key, 0) + histogram
             row |= _flat_statistics(key, pixel_statistics(histogram, count=length))
-        row |= {"meta/episodes/chunk_index": 0, "meta/episodes/file_index": 0}
         self._episodes.append(row)
         self._num_frames += length
 
-    def _write_data(self, numbers: dict[str, ndarray], pictures: dict[str, ndarray], *, length: int) -> dict[str, int]:
+    def _write_data(
+        self,
+        numbers: dict[str, ndarray],
+        pictures: dict[str, ndarray],
+        histograms: dict[str, ndarray],
+        *,
+        length: int,
+    ) -> dict[str, int]:
         arrays = []
         for field in self._schema:
             if field.name in pictures:
-                encoded = [{"bytes": _png(pixels), "path": None} for pixels in pictures[field.name]]
+                parts = _parts(pictures[field.name], histograms[field.name])
+                encoded = [{"bytes": _png(pixels), "path": None} for part in parts for pixels in part]
                 arrays.append(pa.array(encoded, field.type))
             elif pa.types.is_fixed_size_list(field.type):
                 flat = pa.array(numbers[field.name].ravel(), field.type.value_type)
@@ -296,12 +319,12 @@ class LeRobotWriter:
         chunk, file = divmod(self._data_file, _CHUNK_SIZE)
         return self._folder / DATA_PATH.format(chunk_index=chunk, file_index=file)
 
-    def _write_video(self, key: str, video: "_VideoFiles", pixels: ndarray) -> dict[str, Any]:
+    def _write_video(self, key: str, video: "_VideoFiles", pixels: ndarray, histogram: ndarray) -> dict[str, Any]:
         limit = _VIDEO_FILE_S * self._rate_hz
         if video.encoder is not None and video.path is not None:
             # The encoder holds a short first episode back: there may be no file yet.
             full = video.path.exists() and video.path.stat().st_size >= _VIDEO_FILE_MB * 2**20
-            if full or video.encoder.num_frames + len(pixels) > limit:
+            if full or video.encoder.num_frames + pixels.shape[0] > limit:
                 video.close()
                 video.file += 1
         chunk, file = divmod(video.file, _CHUNK_SIZE)
@@ -312,12 +335,13 @@ class LeRobotWriter:
                 video.path, rate_hz=self._rate_hz, height=pixels.shape[1], width=pixels.shape[2]
             )
         first = video.encoder.num_frames
-        video.encoder.write(pixels)
+        for part in _parts(pixels, histogram):
+            video.encoder.write(part)
         return {
             f"videos/{key}/chunk_index": chunk,
             f"videos/{key}/file_index": file,
             f"videos/{key}/from_timestamp": first / self._rate_hz,
-            f"videos/{key}/to_timestamp": (first + len(pixels)) / self._rate_hz,
+            f"videos/{key}/to_timestamp": (first + pixels.shape[0]) / self._rate_hz,
         }
 
     def _write_meta(self) -> None:
@@ -340,9 +364,9 @@ def write_meta(
     features: Mapping[str, Mapping[str, Any]],
     rate_hz: float,
     robot_type: str | None,
-    tasks: list[str],
-    episodes: list[dict[str, Any]],
-    statistics: Mapping[str, Mapping[str, ndarray]],
+    tasks: Iterable[str],
+    episodes: Iterable[dict[str, Any]],
+    statistics: Mapping[str, Mapping[str, ndarray]] | Callable[[], Mapping[str, Mapping[str, ndarray]]],
 ) -> None:
     """Write the files of `meta/`, given the rows of the episode table.
 
@@ -351,11 +375,14 @@ def write_meta(
         features: As `info.json` holds them, index columns included.
         rate_hz: Frames per second.
         robot_type: Name of the robot.
-        tasks: Instructions in the order of their index.
-        episodes: Rows of the episode table, in order.
-        statistics: Feature -> statistic -> value.
+        tasks: Instructions in the order of their index; read after the episodes.
+        episodes: Rows of the episode table, in order; a few are in memory at a time.
+        statistics: Feature -> statistic -> value, or what makes it once the episodes are read.
     """
     (folder / "meta").mkdir(exist_ok=True)
+    num_episodes, num_frames = _write_episodes(folder, episodes)
+    sentences = list(tasks)
+    values_of = statistics() if callable(statistics) else statistics
     rate = int(rate_hz) if float(rate_hz).is_integer() else rate_hz
     described: dict[str, dict[str, Any]] = {}
     for key, feature in features.items():
@@ -374,29 +401,62 @@ def write_meta(
     info = {
         "codebase_version": CODEBASE_VERSION,
         "robot_type": robot_type,
-        "total_episodes": len(episodes),
-        "total_frames": sum(row["length"] for row in episodes),
-        "total_tasks": len(tasks),
+        "total_episodes": num_episodes,
+        "total_frames": num_frames,
+        "total_tasks": len(sentences),
         "chunks_size": _CHUNK_SIZE,
         "data_files_size_in_mb": _DATA_FILE_MB,
         "video_files_size_in_mb": _VIDEO_FILE_MB,
         "fps": rate,
-        "splits": {"train": f"0:{len(episodes)}"},
+        "splits": {"train": f"0:{num_episodes}"},
         "data_path": DATA_PATH,
         "video_path": VIDEO_PATH if any(feature["dtype"] == "video" for feature in features.values()) else None,
         "features": described,
     }
     (folder / INFO_PATH).write_text(json.dumps(info, indent=4, ensure_ascii=False), encoding="utf-8")
-    listed = {key: {name: value.tolist() for name, value in values.items()} for key, values in statistics.items()}
+    listed = {key: {name: value.tolist() for name, value in values.items()} for key, values in values_of.items()}
     (folder / STATS_PATH).write_text(json.dumps(listed, indent=4), encoding="utf-8")
-    pq.write_table(tasks_table(tasks), folder / TASKS_PATH)
-    path = folder / EPISODES_PATH.format(chunk_index=0, file_index=0)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    table = pa.Table.from_pylist(episodes)
-    seeds = table.schema.get_field_index("seed")
-    if seeds >= 0:
-        table = table.set_column(seeds, "seed", table["seed"].cast(pa.int64()))
-    pq.write_table(table, path)
+    pq.write_table(tasks_table(sentences), folder / TASKS_PATH)
+
+
+def _write_episodes(folder: Path, episodes: Iterable[dict[str, Any]]) -> tuple[int, int]:
+    """Write the episode table in files of some thousand rows; returns the number of episodes and of frames."""
+    num_episodes = num_frames = 0
+    schema: Any = None
+    writer: Any = None
+    rows = iter(episodes)
+    try:
+        while group := list(islice(rows, _EPISODE_GROUP_ROWS)):
+            chunk, file = divmod(num_episodes // _EPISODE_FILE_ROWS, _CHUNK_SIZE)
+            for row in group:
+                row["meta/episodes/chunk_index"], row["meta/episodes/file_index"] = chunk, file
+            schema = schema or pa.schema([_settled(field) for field in pa.Table.from_pylist(group).schema])
+            if num_episodes % _EPISODE_FILE_ROWS == 0:
+                if writer is not None:
+                    writer.close()
+                path = folder / EPISODES_PATH.format(chunk_index=chunk, file_index=file)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                writer = pq.ParquetWriter(path, schema)
+            writer.write_table(pa.Table.from_pylist(group, schema=schema))
+            num_episodes += len(group)
+            num_frames += sum(row["length"] for row in group)
+    finally:
+        if writer is not None:
+            writer.close()
+    return num_episodes, num_frames
+
+
+def _settled(field: pa.Field) -> pa.Field:
+    """A column's type for all rows, where the first ones may look like integers or hold nothing."""
+    if field.name == "seed":
+        return field.with_type(pa.int64())
+    if field.name.startswith("stats/") and not field.name.endswith("/count"):
+        return field.with_type(_floating(field.type))
+    return field
+
+
+def _floating(kind: pa.DataType) -> pa.DataType:
+    return pa.list_(_floating(kind.value_type)) if pa.types.is_list(kind) else pa.float64()
 
 
 def check_new_root(root: Path) -> None:
@@ -438,6 +498,14 @@ def _check_keys(argument: str, given: Mapping[str, Any], expected: list[str]) ->
             f"{argument} must hold exactly the keys {sorted(expected)}, got {sorted(given)} "
             f"(missing {missing}, unknown {unknown}). Give what features declares."
         )
+
+
+def _parts(pixels: ndarray, histogram: ndarray) -> Iterator[ndarray]:
+    """Read pictures slice by slice, and add their pixels to `histogram` on the way."""
+    for start in range(0, pixels.shape[0], _PART_FRAMES):
+        part = np.asarray(pixels[start : start + _PART_FRAMES])
+        histogram += pixel_histogram(part)
+        yield part
 
 
 def _png(pixels: ndarray) -> bytes:

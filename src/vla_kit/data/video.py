@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 from jaxtyping import UInt8
 from torch import Tensor
 
-from vla_kit.errors import MissingExtraError, SettingError
+from vla_kit.errors import DataError, MissingExtraError, SettingError
 
 __all__ = ["VideoDecoder", "open_video"]
 
@@ -25,7 +25,12 @@ class VideoDecoder(Protocol):
         ...
 
 
-def open_video(path: str | Path, *, backend: Literal["auto", "torchcodec", "pyav"] = "auto") -> VideoDecoder:
+def open_video(
+    path: str | Path,
+    *,
+    backend: Literal["auto", "torchcodec", "pyav"] = "auto",
+    rate_hz: float | None = None,
+) -> VideoDecoder:
     """Open a video for random access.
 
     `auto` takes torchcodec where it imports (it needs the shared libraries of ffmpeg) and PyAV elsewhere; PyAV is
@@ -34,6 +39,8 @@ def open_video(path: str | Path, *, backend: Literal["auto", "torchcodec", "pyav
     Args:
         path: Video file.
         backend: Decoder to use.
+        rate_hz: Frames per second that the file must keep: a frame shown more than half a frame early or late raises
+            when it is asked for. Anything goes where None.
 
     Raises:
         SettingError: If `backend` is unknown.
@@ -51,10 +58,30 @@ def open_video(path: str | Path, *, backend: Literal["auto", "torchcodec", "pyav
     if backend == "torchcodec" or (backend == "auto" and _has_torchcodec()):
         from vla_kit.data.video_torchcodec import TorchcodecDecoder
 
-        return TorchcodecDecoder(path)
+        return TorchcodecDecoder(path, rate_hz=rate_hz)
     from vla_kit.data.video_pyav import PyAVDecoder
 
-    return PyAVDecoder(path)
+    return PyAVDecoder(path, rate_hz=rate_hz)
+
+
+def check_times(path: Path, indices: Sequence[int], times: Sequence[float], *, rate_hz: float) -> None:
+    """Refuse frames that are not shown when a constant rate would show them.
+
+    Args:
+        path: Video file, for the message.
+        indices: Frames.
+        times: When each is shown, counted from the first frame of the file [s].
+        rate_hz: Frames per second that the file must keep.
+
+    Raises:
+        DataError: If one is more than half a frame early or late.
+    """
+    for index, time in zip(indices, times, strict=True):
+        if abs(time * rate_hz - index) > 0.5:
+            raise DataError(
+                f"{path} must show {rate_hz:g} frames per second, got frame {index} at {time:.3f} s instead of "
+                f"{index / rate_hz:.3f} s. The video lost frames or has another rate; fetch or record it again."
+            )
 
 
 @cache

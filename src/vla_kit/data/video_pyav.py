@@ -14,6 +14,7 @@ from jaxtyping import UInt8
 from numpy import ndarray
 from torch import Tensor
 
+from vla_kit.data.video import check_times
 from vla_kit.errors import DataError, SettingError, ShapeError
 
 __all__ = ["PyAVDecoder", "PyAVEncoder"]
@@ -35,13 +36,14 @@ class PyAVDecoder:
 
     Args:
         path: Video file.
+        rate_hz: Frames per second that the file must keep, see `open_video`.
 
     Raises:
         DataError: If the file is missing, truncated or no video.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self._path = Path(path)
+    def __init__(self, path: str | Path, *, rate_hz: float | None = None) -> None:
+        self._path, self._rate_hz = Path(path), rate_hz
         try:
             self._container: Any = av.open(str(path))
             self._stream: Any = self._container.streams.video[0]
@@ -65,7 +67,7 @@ class PyAVDecoder:
         """RGB frames at `indices`, in that order.
 
         Raises:
-            DataError: If an index lies outside the file or a frame cannot be decoded.
+            DataError: If an index lies outside the file, or a frame cannot be decoded or is not shown when it is due.
         """
         wanted = [int(index) for index in indices]
         outside = [index for index in wanted if not 0 <= index < len(self)]
@@ -74,6 +76,10 @@ class PyAVDecoder:
                 f"indices must lie in [0, {len(self)}) in {self._path}, got {outside[0]}. "
                 "The video is shorter than its metadata says; fetch or record it again."
             )
+        if self._rate_hz is not None:
+            first, tick = self._times[0], float(self._stream.time_base)
+            times = [(self._times[index] - first) * tick for index in wanted]
+            check_times(self._path, wanted, times, rate_hz=self._rate_hz)
         decoded: dict[int, ndarray] = {}
         try:
             for index in sorted(set(wanted)):

@@ -6,20 +6,19 @@ import pytest
 
 from vla_kit.data.lerobot_merge import merge_lerobot
 from vla_kit.data.lerobot_writer import LeRobotWriter
-from vla_kit.data.readers.lerobot import LeRobotReader
+from vla_kit.data.readers.lerobot import LeRobotSource
 from vla_kit.errors import DataError, SettingError
 
 VIDEO, IMAGE, STATE = "observation.images.top", "observation.images.wrist", "observation.state"
-VIEWS = {"top": VIDEO, "wrist": IMAGE}
 
 
 def test_merged_set_holds_the_episodes_of_all(write_set, tmp_path):
     first, ours = write_set("a", lengths=(4, 3))
     second, theirs = write_set("b", lengths=(2, 6), seed=10, words="other task")
     merge_lerobot([first, second], tmp_path / "out")
-    merged = LeRobotReader(tmp_path / "out", embodiment="toy", views=VIEWS)
-    parts = [LeRobotReader(root, embodiment="toy", views=VIEWS) for root in (first, second)]
-    assert merged.num_episodes == 4
+    merged = LeRobotSource(tmp_path / "out")
+    parts = [LeRobotSource(root) for root in (first, second)]
+    assert len(merged.lengths) == 4
     assert [merged.episode(index).seed for index in range(4)] == [0, 1, 10, 11]
     assert [merged.instruction_at(index, 0) for index in range(4)] == [
         "task 0",
@@ -28,12 +27,12 @@ def test_merged_set_holds_the_episodes_of_all(write_set, tmp_path):
         "other task 1",
     ]
     for index, episode in enumerate(ours + theirs):
-        np.testing.assert_array_equal(merged.actions(index), episode["action"])
+        np.testing.assert_array_equal(merged.column(index, "action"), episode["action"])
         np.testing.assert_array_equal(merged.column(index, STATE), episode[STATE])
         steps = range(len(episode["action"]))
-        frames, before = merged.frames(index, steps), parts[index // 2].frames(index % 2, steps)
-        for tag in VIEWS:
-            np.testing.assert_array_equal(frames[tag], before[tag])
+        for key in (VIDEO, IMAGE):
+            before = parts[index // 2].images(index % 2, key, steps)
+            np.testing.assert_array_equal(merged.images(index, key, steps), before)
     table = pd.read_parquet(tmp_path / "out/meta/episodes/chunk-000/file-000.parquet")
     assert table["dataset_from_index"].tolist() == [0, 4, 7, 9]
     assert table["stats/index/max"][3].tolist() == [14.0]
@@ -53,14 +52,23 @@ def test_merged_statistics_equal_those_of_one_writer(write_set, tmp_path):
     assert stats[VIDEO]["count"] == [15]
 
 
+def test_known_statistics_are_taken(write_set, tmp_path):
+    first, _ = write_set("a", lengths=(2,))
+    known = {VIDEO: {"mean": np.full((3, 1, 1), 0.25)}}
+    merge_lerobot([first], tmp_path / "out", statistics=known)
+    stats = json.loads((tmp_path / "out/meta/stats.json").read_text())
+    assert stats[VIDEO] == {"mean": [[[0.25]]] * 3}
+    assert stats["action"]["count"] == [2]
+
+
 def test_a_merged_set_can_be_merged_again(write_set, tmp_path):
     first, _ = write_set("a", lengths=(2,))
     second, _ = write_set("b", lengths=(3,), seed=10)
     merge_lerobot([first, second], tmp_path / "ab")
     merge_lerobot([tmp_path / "ab", first], tmp_path / "aba")
-    reader = LeRobotReader(tmp_path / "aba", embodiment="toy", views=VIEWS)
-    assert [reader.episode(index).length for index in range(3)] == [2, 3, 2]
-    np.testing.assert_array_equal(reader.frames(2, [1])["top"], reader.frames(0, [1])["top"])
+    source = LeRobotSource(tmp_path / "aba")
+    assert source.lengths.tolist() == [2, 3, 2]
+    np.testing.assert_array_equal(source.images(2, VIDEO, [1]), source.images(0, VIDEO, [1]))
 
 
 def test_sets_of_different_kinds_are_refused(write_set, tmp_path):

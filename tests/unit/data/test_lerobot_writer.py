@@ -7,7 +7,7 @@ import pytest
 
 import vla_kit.data.lerobot_writer as module
 from vla_kit.data.lerobot_writer import LeRobotWriter
-from vla_kit.data.readers.lerobot import LeRobotReader
+from vla_kit.data.readers.lerobot import LeRobotSource
 from vla_kit.errors import DataError, DtypeError, SettingError, ShapeError
 
 VIDEO, IMAGE = "observation.images.top", "observation.images.wrist"
@@ -74,21 +74,64 @@ def test_large_sets_spread_over_files(write_set, monkeypatch):
     root, episodes = write_set()
     assert (root / "data/chunk-001/file-000.parquet").is_file()
     assert (root / f"videos/{VIDEO}/chunk-000/file-001.mp4").is_file()
-    reader = LeRobotReader(root, embodiment="toy", views={"wrist": IMAGE, "top": VIDEO})
+    source = LeRobotSource(root)
     for index, episode in enumerate(episodes):
-        np.testing.assert_array_equal(reader.actions(index), episode["action"])
-        frames = reader.frames(index, range(len(episode["action"])))
-        np.testing.assert_array_equal(frames["wrist"].permute(0, 2, 3, 1), episode[IMAGE])
-        assert np.abs(frames["top"].permute(0, 2, 3, 1).numpy().astype(int) - episode[VIDEO]).mean() < 3
+        np.testing.assert_array_equal(source.column(index, "action"), episode["action"])
+        steps = range(len(episode["action"]))
+        np.testing.assert_array_equal(source.images(index, IMAGE, steps).permute(0, 2, 3, 1), episode[IMAGE])
+        top = source.images(index, VIDEO, steps).permute(0, 2, 3, 1).numpy().astype(int)
+        assert np.abs(top - episode[VIDEO]).mean() < 3
+
+
+def test_long_episode_tables_spread_over_files(write_set, monkeypatch):
+    monkeypatch.setattr(module, "_EPISODE_FILE_ROWS", 2)
+    monkeypatch.setattr(module, "_EPISODE_GROUP_ROWS", 1)
+    root, _ = write_set(lengths=(2, 1, 3, 1, 2))
+    tables = [pd.read_parquet(path) for path in sorted((root / "meta/episodes").rglob("*.parquet"))]
+    assert [len(table) for table in tables] == [2, 2, 1]
+    assert pd.concat(tables)["meta/episodes/file_index"].tolist() == [0, 0, 1, 1, 2]
+    assert LeRobotSource(root).lengths.tolist() == [2, 1, 3, 1, 2]
+
+
+def test_a_sentence_per_frame(tmp_path):
+    with LeRobotWriter(tmp_path / "set", rate_hz=10, features=PLAIN) as writer:
+        told = ["reach", "lift", "reach"]
+        writer.add_episode(np.zeros((3, 2)), instruction=told, columns={"reward": np.zeros(3)})
+        with pytest.raises(ShapeError, match=r"instruction must hold one sentence per frame \(2\), got 1"):
+            writer.add_episode(np.zeros((2, 2)), instruction=["reach"], columns={"reward": np.zeros(2)})
+    source = LeRobotSource(tmp_path / "set")
+    assert [source.instruction_at(0, frame) for frame in range(3)] == told
+    assert source.episode(0).instructions == ("reach", "lift")
+
+
+def test_pictures_are_read_in_parts_and_counted(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_PART_FRAMES", 2)
+    pixels = np.random.default_rng(0).integers(0, 256, size=(5, 4, 4, 3), dtype=np.uint8)
+    asked = []
+
+    class Recording:
+        shape, dtype = pixels.shape, pixels.dtype
+
+        def __getitem__(self, part):
+            asked.append((part.start, part.stop))
+            return pixels[part]
+
+    with LeRobotWriter(tmp_path / "set", rate_hz=10, features=CAMERA) as writer:
+        writer.add_episode(np.zeros((5, 2)), {"cam": Recording()}, instruction="go")
+        assert writer.pixel_histograms["cam"].sum() == pixels.size
+    assert asked == [(0, 2), (2, 4), (4, 6)]
+    np.testing.assert_array_equal(
+        LeRobotSource(tmp_path / "set").images(0, "cam", range(5)).permute(0, 2, 3, 1), pixels
+    )
 
 
 def test_columns_of_size_one_may_be_flat(tmp_path):
     with LeRobotWriter(tmp_path / "set", rate_hz=2.5, features=PLAIN) as writer:
         writer.add_episode(np.zeros((2, 2)), instruction="go", columns={"reward": np.array([1.0, 2.0])})
         assert (writer.num_episodes, writer.num_frames) == (1, 2)
-    reader = LeRobotReader(tmp_path / "set", embodiment="toy", views={})
-    assert reader.column(0, "reward").tolist() == [[1.0], [2.0]]
-    assert reader.rate_hz == 2.5
+    source = LeRobotSource(tmp_path / "set")
+    assert source.column(0, "reward").tolist() == [[1.0], [2.0]]
+    assert source.rate_hz == 2.5
 
 
 def test_nothing_remains_after_an_exception(tmp_path):
@@ -130,7 +173,7 @@ def test_a_wrong_episode_leaves_the_writer_usable(tmp_path):
         with pytest.raises(DataError):
             writer.add_episode(np.full((2, 2), np.nan), instruction="go", columns={"reward": np.zeros(2)})
         writer.add_episode(np.ones((2, 2)), instruction="go", columns={"reward": np.zeros(2)})
-    assert LeRobotReader(tmp_path / "set", embodiment="toy", views={}).num_episodes == 1
+    assert LeRobotSource(tmp_path / "set").lengths.tolist() == [2]
 
 
 def test_root_must_be_new(tmp_path):

@@ -69,8 +69,9 @@ def test_truncated_file(video):
 def test_file_cut_in_the_middle_fails_where_it_is_cut(video):
     data = video.read_bytes()  # the index lies in front, so the file opens
     video.write_bytes(data[: int(len(data) * 0.8)])
-    with pytest.raises(DataError, match=r"video\.mp4"):
-        open_video(video, backend="pyav").frames(range(40))
+    for backend in ("pyav", "auto"):
+        with pytest.raises(DataError, match=r"video\.mp4"):
+            open_video(video, backend=backend).frames(range(40))
 
 
 def test_decoder_works_on_after_an_error(video):
@@ -78,6 +79,37 @@ def test_decoder_works_on_after_an_error(video):
     with pytest.raises(DataError):
         decoder.frames([99])
     assert decoder.frames([2]).float().mean().round() == 30
+
+
+@pytest.mark.parametrize("backend", ["pyav", "torchcodec"])
+def test_a_lost_frame_shifts_nothing(tmp_path, backend):
+    path = tmp_path / "gap.mp4"
+    with PyAVEncoder(path, rate_hz=10, height=32, width=48) as encoder:
+        encoder.write(gray_frames()[:15])
+        encoder.num_frames = 18  # three frames are missing in time
+        encoder.write(gray_frames()[18:])
+    shown = [*range(15), *range(18, 40)]
+    try:
+        decoder = open_video(path, backend=backend)
+    except MissingExtraError as error:
+        pytest.skip(str(error))
+    for indices in ([0], [36], [3, 20, 15], list(range(37))):
+        levels = (decoder.frames(indices).float().mean(dim=(1, 2, 3)) - 20) / 5
+        assert levels.round().long().tolist() == [shown[index] for index in indices]
+    with pytest.raises(DataError, match=r"indices must lie in \[0, 37\)"):
+        decoder.frames([37])
+
+
+@pytest.mark.parametrize("backend", ["pyav", "torchcodec"])
+def test_a_rate_that_the_file_does_not_keep(video, backend):
+    try:
+        decoder = open_video(video, backend=backend, rate_hz=11)
+    except MissingExtraError as error:
+        pytest.skip(str(error))
+    assert len(decoder.frames([0, 4])) == 2  # less than half a frame apart
+    with pytest.raises(DataError, match=r"must show 11 frames per second, got frame 8 at 0.800 s instead of 0.727 s"):
+        decoder.frames([0, 8])
+    assert len(open_video(video, backend=backend, rate_hz=10).frames(range(40))) == 40
 
 
 def test_unknown_backend(video):

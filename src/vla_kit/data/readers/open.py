@@ -1,0 +1,86 @@
+"""Open a recorded data set without naming its format: look at what lies there."""
+
+import difflib
+import re
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Final, cast
+
+from vla_kit.data.source import EpisodeSource
+from vla_kit.errors import DataError
+
+__all__ = ["open_source"]
+
+
+def _is_lerobot(path: Path) -> bool:
+    return (path / "meta/info.json").is_file()
+
+
+def _is_hdf5(path: Path) -> bool:
+    if path.is_file():
+        return path.suffix in (".hdf5", ".h5")
+    return any(next(path.rglob(f"*{suffix}"), None) is not None for suffix in (".hdf5", ".h5"))
+
+
+def _is_rlds(path: Path) -> bool:
+    return (path / "features.json").is_file() and next(path.glob("*.tfrecord*"), None) is not None
+
+
+_FORMATS: Final[dict[str, tuple[Callable[[Path], bool], str, str]]] = {
+    "LeRobot folder (meta/info.json)": (_is_lerobot, "vla_kit.data.readers.lerobot", "open_lerobot"),
+    "RLDS folder (features.json beside *.tfrecord* files)": (_is_rlds, "vla_kit.data.readers.rlds", "RLDSSource"),
+    "HDF5 file or folder (*.hdf5, *.h5)": (_is_hdf5, "vla_kit.data.readers.hdf5", "open_hdf5"),
+}
+
+_HUB_ID: Final = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def open_source(root: str | Path, *, name: str | None = None) -> EpisodeSource:
+    """Open a data set of any format that vla-kit reads.
+
+    A format is recognised by its files: LeRobot by `meta/info.json`, RLDS by `features.json` beside TFRecords, HDF5 by
+    the suffix. What is no path, but two words with a slash between them, is taken for a LeRobot data set of the hub.
+
+    Args:
+        root: Folder, file or hub id such as `lerobot/pusht`.
+        name: Name of the data set; that of the folder or file where None.
+
+    Returns:
+        The data set as it was recorded.
+
+    Raises:
+        DataError: If there is nothing, or nothing that any format knows; or what the format's own reader raises.
+        MissingExtraError: If the format needs a library that is not installed.
+
+    Examples:
+        >>> open_source("data/nothing/here")
+        Traceback (most recent call last):
+        ...
+        vla_kit.errors.DataError: root must be a folder, a file or a hub id, got data/nothing/here, which does not
+        exist. Check the path.
+    """
+    path = Path(root)
+    if not path.exists():
+        if _HUB_ID.fullmatch(str(root)) and not path.parent.is_dir():
+            return _opener("vla_kit.data.readers.lerobot", "open_lerobot")(root, name=name)
+        raise DataError(
+            f"root must be a folder, a file or a hub id, got {root}, which does not exist. {_neighbour(path)}"
+        )
+    for matches, module, opener in _FORMATS.values():
+        if matches(path):
+            return _opener(module, opener)(root, name=name)
+    found = sorted(entry.name for entry in path.iterdir())[:8] if path.is_dir() else [path.name]
+    raise DataError(
+        f"root must hold a {', a '.join(_FORMATS)}, got {root} with {found}. Give the folder that holds those files."
+    )
+
+
+def _opener(module: str, name: str) -> Callable[..., EpisodeSource]:
+    return cast(Callable[..., EpisodeSource], getattr(import_module(module), name))
+
+
+def _neighbour(path: Path) -> str:
+    beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = difflib.get_close_matches(path.name, beside, n=1)
+    return f"Did you mean {path.parent / near[0]}?" if near else "Check the path."
