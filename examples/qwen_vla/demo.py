@@ -228,6 +228,7 @@ def data_set(task: DemoTask, output: Path) -> dict[str, Any]:
         "views": {VIEW: FEATURE},
         "weight": task.weight,
         "stride": task.stride,
+        "cache_frames": True,
     }
 
 

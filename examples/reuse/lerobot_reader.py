@@ -1,4 +1,4 @@
-"""Read a LeRobot v3.0 data set in your own training loop: chunks, masks and true statistics, no model of vla-kit.
+"""Read a LeRobot data set of any version in your own training loop: chunks, masks, statistics, no model of vla-kit.
 
 python examples/reuse/lerobot_reader.py [FOLDER] [CAMERA KEY]
 
@@ -16,7 +16,9 @@ from torch.utils.data import DataLoader
 
 from vla_kit.data import ChunkDataset, Sample
 from vla_kit.data.lerobot_writer import LeRobotWriter
-from vla_kit.data.readers.lerobot import LeRobotReader
+from vla_kit.data.readers.lerobot import open_lerobot
+from vla_kit.data.robot_reader import RobotReader
+from vla_kit.data.statistics import action_statistics
 
 CAMERA = "observation.images.top"
 
@@ -45,10 +47,11 @@ def main() -> None:
         if len(sys.argv) == 1:
             write_demo(root)
         key = sys.argv[2] if len(sys.argv) > 2 else CAMERA
-        reader = LeRobotReader(root, embodiment="any", views={"top": key}, cache_frames=True)
-        print(f"{reader.name}: {reader.num_episodes} episodes, {reader.num_frames} frames, {reader.rate_hz:g} Hz")
+        reader = RobotReader(open_lerobot(root), embodiment="any", views={"top": key})
+        print(f"{reader.name}: {reader.num_episodes} episodes, {reader.lengths.sum()} frames, {reader.rate_hz:g} Hz")
         print(f"first instruction: {reader.episode(0).instruction}")
-        print(f"1 % and 99 % quantiles: {reader.statistics().q01.tolist()} {reader.statistics().q99.tolist()}")
+        stats = action_statistics(reader)
+        print(f"1 % and 99 % quantiles: {stats.q01.tolist()} {stats.q99.tolist()}")
         loader = DataLoader(ChunkDataset(reader, horizon=8), batch_size=16, shuffle=True, collate_fn=stack)
         images, actions, valid = next(iter(loader))
         print(f"images {tuple(images.shape)}, actions {tuple(actions.shape)}, steps past an end {int((~valid).sum())}")

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,10 +13,14 @@ from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.plugins.io import CheckpointIO
 
 import vla_kit.training._parsing  # noqa: F401  (lets the parser read our types)
+from vla_kit.data.set_blocks import check_set_blocks
 from vla_kit.policy import Policy
+from vla_kit.training.atomic_checkpoint import AtomicCheckpointIO
 from vla_kit.training.parameter_table import print_parameters
+from vla_kit.training.step_seed import StepSeed
 from vla_kit.training.vla_module import VLAModule
 from vla_kit.training.warm_start import WarmStart
 
@@ -23,9 +28,9 @@ __all__ = ["VERBS", "VLACLI", "evaluate_checkpoint", "main"]
 
 VERBS: Final[dict[str, str]] = {
     "evaluate": "vla_kit.cli:evaluate_checkpoint",
-    "data stats": "vla_kit.data.statistics.command:write_statistics",
-    "data clean": "vla_kit.data.cleaning.command:clean",
-    "data convert": "vla_kit.data.conversion_command:convert",
+    "data stats": "vla_kit.data.statistics.write:write_statistics",
+    "data clean": "vla_kit.data.cleaning.clean:clean",
+    "data convert": "vla_kit.data.conversion:convert",
 }
 """Verb of one or two words -> `module:function`, beyond fit, validate, test and predict.
 
@@ -44,7 +49,8 @@ class VLACLI(LightningCLI):
     Everything that a run leaves lies in `--trainer.default_root_dir` (`runs` by default): `checkpoints/last.ckpt`,
     replaced every `--checkpoint.every_n_train_steps` steps and at the end; `logs/version_<n>/metrics.csv`, one folder
     per start, and beside it `config.yaml`. `--warm_start.checkpoint` begins with the weights of another run,
-    `--ckpt_path` goes on with this one.
+    `--ckpt_path` goes on with this one, bit for bit: the data's position and the noise of each step are those of a run that
+    never stopped.
 
     Args:
         args: Arguments in place of the command line's.
@@ -58,6 +64,8 @@ class VLACLI(LightningCLI):
     """
 
     def __init__(self, args: Sequence[str] | None = None) -> None:
+        for path in _config_files(sys.argv[1:] if args is None else args):
+            check_set_blocks(path)
         super().__init__(
             VLAModule,
             LightningDataModule,
@@ -73,6 +81,7 @@ class VLACLI(LightningCLI):
         """Add the callbacks of every run, and link what two parts share."""
         parser.add_lightning_class_args(WarmStart, "warm_start")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(StepSeed, "step_seed")
         parser.set_defaults(
             {
                 "trainer.default_root_dir": "runs",
@@ -82,13 +91,18 @@ class VLACLI(LightningCLI):
             }
         )
         parser.link_arguments("trainer.default_root_dir", "checkpoint.dirpath", compute_fn=_checkpoint_folder)
+        parser.link_arguments("seed_everything", "step_seed.seed", compute_fn=int)
         parser.link_arguments("model.backbone.init_args.hidden", "model.head.init_args.context_width")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 (Lightning's signature)
-        """Log to CSV unless told otherwise, and load weights before any callback copies the model."""
+        """Log to CSV and write whole checkpoints, unless told otherwise; load weights before any callback copies them."""
         settings = self._get(self.config_init, "trainer")
         if settings.logger is None:
             kwargs["logger"] = CSVLogger(settings.default_root_dir, name="logs", flush_logs_every_n_steps=10)
+        plugins = settings.plugins or []
+        plugins = plugins if isinstance(plugins, list) else [plugins]
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            kwargs["plugins"] = [*plugins, AtomicCheckpointIO()]
         trainer: Any = super().instantiate_trainer(**kwargs)
         trainer.callbacks.sort(key=lambda callback: not isinstance(callback, WarmStart))  # stable
         started: Trainer = trainer
@@ -100,6 +114,12 @@ class VLACLI(LightningCLI):
         saved = settings.every_n_train_steps and steps % settings.every_n_train_steps == 0
         if not saved and not self._get(self.config, "trainer").fast_dev_run:
             self.trainer.save_checkpoint(Path(settings.dirpath) / f"{settings.filename}.ckpt", weights_only=False)
+
+
+def _config_files(args: Sequence[str]) -> list[str]:
+    """Files given with `--config FILE` or `--config=FILE`."""
+    after = [value for flag, value in pairwise(args) if flag == "--config"]
+    return after + [arg.removeprefix("--config=") for arg in args if arg.startswith("--config=")]
 
 
 def _checkpoint_folder(root: str) -> str:

@@ -2,47 +2,49 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from vla_kit.data.episodes import EpisodeReader
 from vla_kit.data.sample import Sample
+from vla_kit.data.scattered import frames_at
 from vla_kit.errors import DataError, SettingError
 
 __all__ = ["ChunkDataset", "TrajectoryDataset"]
 
 
 class ChunkDataset(Dataset[Sample]):
-    """One item per frame: what the robot sees there, and the next `horizon` native actions.
+    """One item per frame that has an action: what the robot sees there, and the native actions that follow.
 
     A chunk that runs over the end of its episode is not filled with repeated actions: its late steps are 0 and
     `valid = False`, so no loss sees them.
 
     Args:
         reader: Data set.
-        horizon: Steps of a chunk.
+        horizon: Steps of a chunk; this or `seconds`.
+        seconds: Duration of a chunk, rounded to steps at the data set's own rate.
         stride: Frames from one item to the next.
         episodes: Episodes to take; all where None.
 
     Raises:
-        SettingError: If `horizon` or `stride` is less than 1 or `episodes` is empty.
+        SettingError: If not exactly one of `horizon` and `seconds` is given, one of them or `stride` is too small, the
+            rate that `seconds` needs is unknown, or no episode is chosen that has an action.
         DataError: If an episode does not exist.
 
     Examples:
-        >>> import numpy as np, tempfile
-        >>> from vla_kit.data.lerobot_writer import LeRobotWriter
-        >>> from vla_kit.data.readers.lerobot import LeRobotReader
-        >>> folder = tempfile.TemporaryDirectory()
-        >>> features = {"action": {"dtype": "float32", "shape": (1,)}}
-        >>> with LeRobotWriter(f"{folder.name}/set", rate_hz=10, features=features) as writer:
-        ...     writer.add_episode(np.array([[1.0], [2.0], [3.0]]), instruction="push")
-        >>> dataset = ChunkDataset(LeRobotReader(f"{folder.name}/set", embodiment="point", views={}), horizon=2)
+        >>> from vla_kit.data.memory_source import MemoryEpisode, MemorySource
+        >>> from vla_kit.data.robot_reader import RobotReader
+        >>> episode = MemoryEpisode(columns={"action": np.array([[1.0], [2.0], [3.0]])}, instruction="push")
+        >>> reader = RobotReader(MemorySource([episode], rate_hz=10), embodiment="point")
+        >>> dataset = ChunkDataset(reader, horizon=2)
         >>> [sample.actions.flatten().tolist() for sample in (dataset[1], dataset[2])]
         [[2.0, 3.0], [3.0, 0.0]]
         >>> dataset[2].valid
         tensor([ True, False])
-        >>> folder.cleanup()
+        >>> ChunkDataset(reader, seconds=0.3).horizon
+        3
 
     Source:
         Qwen-VLA, arXiv 2605.30280, section 2.4: action chunks with a mask over steps and channels. The paper does not
@@ -50,38 +52,56 @@ class ChunkDataset(Dataset[Sample]):
     """
 
     def __init__(
-        self, reader: EpisodeReader, *, horizon: int, stride: int = 1, episodes: Sequence[int] | None = None
+        self,
+        reader: EpisodeReader,
+        *,
+        horizon: int | None = None,
+        seconds: float | None = None,
+        stride: int = 1,
+        episodes: Sequence[int] | None = None,
     ) -> None:
         if stride < 1:
             raise SettingError(f"stride must be at least 1, got {stride}. Use 1 for every frame.")
-        _check_horizon(horizon)
         self.reader = reader
-        self.horizon = horizon
-        chosen = _chosen(reader, episodes)
-        places = [
-            torch.stack([torch.full_like(frames, index), frames], dim=1)
-            for index in chosen
-            for frames in [torch.arange(0, reader.episode(index).length, stride)]
-        ]
-        self._places = torch.cat(places)
+        self.horizon = _steps(reader, horizon, seconds)
+        self.stride = stride
+        self._episodes = _chosen(reader, episodes)
+        self._ends = np.cumsum(-(-reader.num_steps[self._episodes] // stride))
 
     def __len__(self) -> int:
-        return len(self._places)
+        return int(self._ends[-1])
 
     def __getitem__(self, item: int) -> Sample:
-        episode, frame = self._places[item].tolist()
-        images = self.reader.frames(episode, [frame])
-        actions, valid = _padded(self.reader.actions(episode)[frame : frame + self.horizon], self.horizon)
-        return Sample(
-            embodiment=self.reader.embodiment,
-            instruction=self.reader.instruction_at(episode, frame),
-            views={tag: pixels[0] for tag, pixels in images.items()},
-            actions=actions,
-            valid=valid,
-            dataset=self.reader.name,
-            episode=episode,
-            frame=frame,
-        )
+        return self.__getitems__([item])[0]
+
+    def __getitems__(self, items: Sequence[int]) -> list[Sample]:
+        """Several items, read together; a `DataLoader` asks so for a batch."""
+        places = [self._place(item) for item in items]
+        samples = []
+        for (episode, frame), views in zip(places, frames_at(self.reader, places), strict=True):
+            actions, valid = _padded(self.reader.chunk(episode, frame, self.horizon), self.horizon)
+            samples.append(
+                Sample(
+                    embodiment=self.reader.embodiment,
+                    instruction=self.reader.instruction_at(episode, frame),
+                    views=views,
+                    actions=actions,
+                    valid=valid,
+                    dataset=self.reader.name,
+                    episode=episode,
+                    frame=frame,
+                )
+            )
+        return samples
+
+    def _place(self, item: int) -> tuple[int, int]:
+        """Episode and frame of an item."""
+        if not -len(self) <= item < len(self):
+            raise IndexError(f"item must lie in [0, {len(self)}), got {item}. Choose one there.")
+        item %= len(self)
+        place = int(np.searchsorted(self._ends, item, side="right"))
+        before = int(self._ends[place - 1]) if place else 0
+        return int(self._episodes[place]), (item - before) * self.stride
 
 
 class TrajectoryDataset(Dataset[Sample]):
@@ -89,26 +109,24 @@ class TrajectoryDataset(Dataset[Sample]):
 
     Args:
         reader: Data set.
-        horizon: Steps of every item; at least the longest episode. Steps past the end are 0 and `valid = False`.
+        horizon: Steps of every item, at least those of the longest trajectory; this or `seconds`. Steps past the end
+            are 0 and `valid = False`.
+        seconds: Duration of every item, rounded to steps at the data set's own rate.
         with_views: Also give the first frame of each view.
         episodes: Episodes to take; all where None.
 
     Raises:
-        SettingError: If `horizon` is less than 1 or `episodes` is empty.
+        SettingError: If not exactly one of `horizon` and `seconds` is given, it is too small, the rate that `seconds`
+            needs is unknown, or no episode is chosen that has an action.
         DataError: If an episode does not exist or is longer than `horizon`.
 
     Examples:
-        >>> import numpy as np, tempfile
-        >>> from vla_kit.data.lerobot_writer import LeRobotWriter
-        >>> from vla_kit.data.readers.lerobot import LeRobotReader
-        >>> folder = tempfile.TemporaryDirectory()
-        >>> features = {"action": {"dtype": "float32", "shape": (1,)}}
-        >>> with LeRobotWriter(f"{folder.name}/set", rate_hz=10, features=features) as writer:
-        ...     writer.add_episode(np.array([[1.0], [2.0], [3.0]]), instruction="push")
-        >>> dataset = TrajectoryDataset(LeRobotReader(f"{folder.name}/set", embodiment="point", views={}), horizon=4)
+        >>> from vla_kit.data.memory_source import MemoryEpisode, MemorySource
+        >>> from vla_kit.data.robot_reader import RobotReader
+        >>> episode = MemoryEpisode(columns={"action": np.array([[1.0], [2.0], [3.0]])}, instruction="push")
+        >>> dataset = TrajectoryDataset(RobotReader(MemorySource([episode]), embodiment="point"), horizon=4)
         >>> dataset[0].actions.flatten(), dataset[0].valid
         (tensor([1., 2., 3., 0.]), tensor([ True,  True,  True, False]))
-        >>> folder.cleanup()
 
     Source:
         Qwen-VLA, arXiv 2605.30280, stage I: the head learns trajectories from text before it sees images.
@@ -118,29 +136,29 @@ class TrajectoryDataset(Dataset[Sample]):
         self,
         reader: EpisodeReader,
         *,
-        horizon: int,
+        horizon: int | None = None,
+        seconds: float | None = None,
         with_views: bool = False,
         episodes: Sequence[int] | None = None,
     ) -> None:
-        _check_horizon(horizon)
         self.reader = reader
-        self.horizon = horizon
+        self.horizon = _steps(reader, horizon, seconds)
         self.with_views = with_views
         self._episodes = _chosen(reader, episodes)
-        for index in self._episodes:
-            length = reader.episode(index).length
-            if length > horizon:
-                raise DataError(
-                    f"horizon must be at least the length of every trajectory, got {horizon} and episode {index} of "
-                    f"{reader.name} with {length} steps. Raise horizon, leave the episode out with episodes, or use "
-                    "ChunkDataset."
-                )
+        steps = reader.num_steps[self._episodes]
+        if steps.max() > self.horizon:
+            place = int(np.argmax(steps > self.horizon))
+            raise DataError(
+                f"horizon must be at least the length of every trajectory, got {self.horizon} and episode "
+                f"{self._episodes[place]} of {reader.name} with {steps[place]} steps. Raise horizon, leave the episode "
+                "out with episodes, or use ChunkDataset."
+            )
 
     def __len__(self) -> int:
         return len(self._episodes)
 
     def __getitem__(self, item: int) -> Sample:
-        episode = self._episodes[item]
+        episode = int(self._episodes[item])
         actions, valid = _padded(self.reader.actions(episode), self.horizon)
         images = self.reader.frames(episode, [0]) if self.with_views else {}
         return Sample(
@@ -155,25 +173,46 @@ class TrajectoryDataset(Dataset[Sample]):
         )
 
 
-def _check_horizon(horizon: int) -> None:
-    if horizon < 1:
-        raise SettingError(f"horizon must be at least 1, got {horizon}. Give the steps of a chunk.")
+def _steps(reader: EpisodeReader, horizon: int | None, seconds: float | None) -> int:
+    if (horizon is None) == (seconds is None):
+        raise SettingError(
+            f"horizon or seconds must be given, and not both, got {horizon} and {seconds}. Choose how a chunk is cut."
+        )
+    if horizon is not None:
+        if horizon < 1:
+            raise SettingError(f"horizon must be at least 1, got {horizon}. Give the steps of a chunk.")
+        return horizon
+    assert seconds is not None  # noqa: S101 - for the type checker
+    if reader.rate_hz is None:
+        raise SettingError(f"seconds must be left out where the rate is unknown, as in {reader.location}. Set rate_hz.")
+    steps = round(seconds * reader.rate_hz)
+    if steps < 1:
+        raise SettingError(
+            f"seconds must last at least one step at {reader.rate_hz} Hz of {reader.location}, got {seconds}. "
+            f"Give at least {1 / reader.rate_hz}."
+        )
+    return steps
 
 
-def _chosen(reader: EpisodeReader, episodes: Sequence[int] | None) -> list[int]:
-    chosen = list(range(reader.num_episodes)) if episodes is None else [int(index) for index in episodes]
-    if not chosen:
+def _chosen(reader: EpisodeReader, episodes: Sequence[int] | None) -> np.ndarray:
+    chosen = np.arange(reader.num_episodes) if episodes is None else np.array(episodes, dtype=np.int64)
+    if not len(chosen):
         raise SettingError("episodes must name at least one episode, got none. Leave it None for all.")
-    outside = [index for index in chosen if not 0 <= index < reader.num_episodes]
+    outside = chosen[(chosen < 0) | (chosen >= reader.num_episodes)].tolist()
     if outside:
         raise DataError(
             f"episodes must lie in [0, {reader.num_episodes}) of {reader.name}, got {outside}. Leave them out."
         )
-    return chosen
+    acted = chosen[reader.num_steps[chosen] > 0]
+    if not len(acted):
+        raise SettingError(f"episodes must name one with an action, got none in {reader.location}. Choose others.")
+    return acted
 
 
 def _padded(actions: Tensor, horizon: int) -> tuple[Tensor, Tensor]:
     steps = len(actions)
+    if steps == horizon:
+        return actions, torch.ones(horizon, dtype=torch.bool)
     padded = actions.new_zeros(horizon, actions.shape[1])
     padded[:steps] = actions
     return padded, torch.arange(horizon) < steps

@@ -1,21 +1,28 @@
-"""What the datamodules share: the module in training, and its loaders."""
+"""What the datamodules share: the module in training, and loaders over a mixture that know where they stand."""
 
-from collections.abc import Sequence, Sized
-from typing import TYPE_CHECKING, Any, cast
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
-from torch.utils.data import ConcatDataset, DataLoader, Dataset, WeightedRandomSampler
+from torch.utils.data import DataLoader
 
-from vla_kit.data.collate import Batch, Collate
+from vla_kit.data.collate import Batch
+from vla_kit.data.demonstration_set import DemonstrationSet
+from vla_kit.data.lazy_parts import LazyParts, Part
+from vla_kit.data.mixture import Mixture
+from vla_kit.data.resumable_loader import ResumableLoader
 from vla_kit.data.sample import Sample
+from vla_kit.data.shares import Shares
 from vla_kit.errors import SettingError
-from vla_kit.training.mixture import mixture_weights
 
 if TYPE_CHECKING:
     from vla_kit.training.vla_module import VLAModule
 
-__all__ = ["module_of", "trainer_of", "training_loader", "validation_loader"]
+__all__ = ["Loading", "module_of", "trainer_of"]
+
+_Collate = Callable[[Sequence[Sample]], Batch]
 
 
 def trainer_of(data: LightningDataModule) -> Trainer:
@@ -37,37 +44,116 @@ def module_of(data: LightningDataModule) -> "VLAModule":
     return trained
 
 
-def training_loader(
-    parts: Sequence[Dataset[Sample]],
-    shares: Sequence[float],
-    *,
-    collate: Collate,
-    trainer: Trainer,
-    batch_size: int,
-    samples: int | None,
-    num_workers: int,
-) -> DataLoader[Batch]:
-    """Shuffled batches, every data set in proportion to its share."""
-    weights = mixture_weights([cast(Sized, part) for part in parts], shares)
-    if samples is None:
-        run = trainer.max_steps * trainer.accumulate_grad_batches * batch_size * trainer.world_size
-        samples = run if run > 0 else len(weights)
-    sampler = WeightedRandomSampler(weights.tolist(), num_samples=samples)
-    loader: Any = DataLoader(  # whose type is that of the items, not of what collate makes of them
-        ConcatDataset(parts),
-        batch_size=batch_size,
-        sampler=sampler,
-        collate_fn=collate,
-        num_workers=num_workers,
-        persistent_workers=num_workers > 0,
-        pin_memory=torch.cuda.is_available(),
-    )
-    batches: DataLoader[Batch] = loader
-    return batches
+class Loading:
+    """Loaders of a datamodule. The position in the mixture outlives them, and goes into the checkpoint.
 
+    Args:
+        sets: Data sets of the mixture, for checks.
+        batch_size: Samples per batch (and process).
+        samples_per_epoch: Samples per epoch, of all processes; None as the datamodules say.
+        shares: Rule of the mixture; weights as given where None.
+        open_sets: Data sets that are open at a time, in each process that loads.
+        num_workers: Processes that load.
+        seed: Of the order.
 
-def validation_loader(dataset: Dataset[Sample], *, collate: Collate, batch_size: int) -> DataLoader[Batch]:
-    """Batches in order, loaded in the training process: validation is short."""
-    loader: Any = DataLoader(dataset, batch_size=batch_size, collate_fn=collate, pin_memory=torch.cuda.is_available())
-    batches: DataLoader[Batch] = loader
-    return batches
+    Raises:
+        SettingError: If there is no set, or a number is out of range.
+    """
+
+    def __init__(
+        self,
+        sets: Sequence[DemonstrationSet],
+        *,
+        batch_size: int,
+        samples_per_epoch: int | None,
+        shares: Shares | None,
+        open_sets: int,
+        num_workers: int,
+        seed: int,
+    ) -> None:
+        if not sets:
+            raise SettingError("sets must hold at least one DemonstrationSet, got none. List the data to train on.")
+        if batch_size < 1:
+            raise SettingError(f"batch_size must be at least 1, got {batch_size}. Use 64.")
+        self.batch_size = batch_size
+        self.samples_per_epoch = samples_per_epoch
+        self.shares = shares
+        self.open_sets = open_sets
+        self.num_workers = num_workers
+        self.seed = seed
+        self._loader: ResumableLoader | None = None
+        self._restored: Mapping[str, Any] = {}
+
+    @property
+    def needs_tasks(self) -> bool:
+        """Whether each sentence is a part of its own."""
+        return self.shares is not None and self.shares.needs_tasks()
+
+    def training(self, parts: Sequence[Part], collate: _Collate, trainer: Trainer) -> ResumableLoader:
+        """Batches of the mixture, from where the run stands."""
+        settings: Any = trainer  # which does not declare it
+        if settings.overfit_batches:
+            raise SettingError(
+                f"trainer.overfit_batches must be 0, got {settings.overfit_batches}: the mixture never repeats a "
+                "batch. Set num_episodes of each set to 1."
+            )
+        mixture = Mixture(
+            parts,
+            weights=None if self.shares is None else self.shares.weights(parts),
+            seed=self.seed,
+            open_sets=self.open_sets,
+        )
+        loader = ResumableLoader(
+            mixture,
+            collate=collate,
+            batch_size=self.batch_size,
+            num_batches=self._num_batches(trainer, len(mixture)),
+            rank=trainer.global_rank,
+            world_size=trainer.world_size,
+            num_workers=self.num_workers,
+            pin_memory=torch.cuda.is_available(),
+        )
+        if position := self.state_dict():
+            loader.load_state_dict(position)
+        self._loader = loader
+        return loader
+
+    def validation(self, parts: Sequence[Part], collate: _Collate) -> DataLoader[Batch] | list[DataLoader[Batch]]:
+        """Batches in order, loaded in the training process, for validation is short; nothing where nothing is."""
+        if not parts:
+            return []
+        loader: Any = DataLoader(  # whose type is that of the items, not of what collate makes of them
+            LazyParts(parts, open_sets=self.open_sets),
+            batch_size=self.batch_size,
+            collate_fn=collate,
+            pin_memory=torch.cuda.is_available(),
+        )
+        batches: DataLoader[Batch] = loader
+        return batches
+
+    def begin(self) -> None:
+        """Forget the position of a run before."""
+        self._loader, self._restored = None, {}
+
+    def end(self) -> None:
+        """Stop the processes that load; the position stays known."""
+        if self._loader is not None:
+            self._loader.close()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Position of the training loader; empty before there is one."""
+        return dict(self._restored) if self._loader is None else self._loader.state_dict()
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Where the next training loader begins.
+
+        Lightning gives a loader its state back as well, but too late or never where a run counts epochs: before the
+        state is read the loader is made to count its batches, and after a whole epoch none is read.
+        """
+        self._restored = dict(state_dict)
+
+    def _num_batches(self, trainer: Trainer, items: int) -> int:
+        samples = self.samples_per_epoch
+        if samples is None and trainer.max_steps > 0:
+            return trainer.max_steps * trainer.accumulate_grad_batches
+        return math.ceil((items if samples is None else samples) / (self.batch_size * trainer.world_size))

@@ -1,18 +1,24 @@
 """Demonstrations with pictures for `VLAModule`: chunks of several data sets, mixed in every batch."""
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 from lightning.pytorch import LightningDataModule
 from torch import nn
-from torch.utils.data import ConcatDataset, DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from vla_kit.actions import QuantileStats
 from vla_kit.data.collate import Batch, Collate
-from vla_kit.data.sample import Sample
+from vla_kit.data.demonstration_set import DemonstrationSet
+from vla_kit.data.lazy_parts import Part
+from vla_kit.data.resumable_loader import ResumableLoader
+from vla_kit.data.shares import Shares
+from vla_kit.data.split import split_episodes
+from vla_kit.data.statistics import ActionPart, StatisticsCache, merged_action_statistics
 from vla_kit.data.windows import ChunkDataset
-from vla_kit.errors import SettingError
-from vla_kit.training._loading import module_of, trainer_of, training_loader, validation_loader
-from vla_kit.training.demonstration_set import DemonstrationSet, merged_statistics, split_episodes
+from vla_kit.training._loading import Loading, module_of, trainer_of
+from vla_kit.training._survey import survey
 
 __all__ = ["DemonstrationDataModule"]
 
@@ -23,16 +29,22 @@ class DemonstrationDataModule(LightningDataModule):
     Chunks are as long as the prompt says: the `chunk_size` of each robot. Prompter, image preprocessing and padded
     width are those of the module in training, which also gets the statistics of the data before it trains.
 
+    Where the run stands in the mixture is part of the checkpoint; see `ResumableLoader` for what may change on resume.
+
     Args:
         sets: Data sets of the mixture.
         batch_size: Samples per batch (and process).
-        samples_per_epoch: Draws per epoch. Where None, an epoch is the whole run if the trainer counts steps, so that
-            its progress bar shows the time left, and the number of frames otherwise.
+        samples_per_epoch: Samples per epoch over all processes, rounded up to whole batches. Where None, an epoch is
+            the whole run if the trainer counts steps, so that its progress bar shows the time left, and the number of
+            frames otherwise.
+        shares: How often each set, robot or task is drawn, such as `BalancedShares`; the sets' weights where None.
         validation_share: Share of the episodes of each set that validates and never trains, in [0, 1).
         validation_stride: Frames between validation samples.
         augment: Changes stacks of uint8 pictures in training, such as `vla_kit.data.augment.RandomShift`.
         num_workers: Processes that load; 0 loads in the training process.
-        seed: Of the split.
+        open_sets: Data sets that are open at a time in each process that loads. More cost memory, fewer cost time
+            where there are more sets than that.
+        seed: Of the split and of the order.
 
     Raises:
         SettingError: If there is no set, or a number is out of range.
@@ -47,44 +59,59 @@ class DemonstrationDataModule(LightningDataModule):
         sets: Sequence[DemonstrationSet],
         batch_size: int = 64,
         samples_per_epoch: int | None = None,
+        shares: Shares | None = None,
         validation_share: float = 0.05,
         validation_stride: int = 4,
         augment: nn.Module | None = None,
         num_workers: int = 0,
+        open_sets: int = 32,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if not sets:
-            raise SettingError("sets must hold at least one DemonstrationSet, got none. List the data to train on.")
-        if batch_size < 1:
-            raise SettingError(f"batch_size must be at least 1, got {batch_size}. Use 64.")
         self.sets = list(sets)
-        self.batch_size = batch_size
-        self.samples_per_epoch = samples_per_epoch
         self.validation_share = validation_share
         self.validation_stride = validation_stride
         self.augment = augment
-        self.num_workers = num_workers
         self.seed = seed
-        self._train: list[Dataset[Sample]] = []
-        self._validation: list[Dataset[Sample]] = []
+        self._loading = Loading(
+            sets,
+            batch_size=batch_size,
+            samples_per_epoch=samples_per_epoch,
+            shares=shares,
+            open_sets=open_sets,
+            num_workers=num_workers,
+            seed=seed,
+        )
+        self._train: list[Part] = []
+        self._validation: list[Part] = []
         self._statistics: dict[str, QuantileStats] = {}
 
     def setup(self, stage: str) -> None:
-        """Open the data sets once and, before training, give the module their statistics."""
+        """Look into every data set once and, before training, give the module their statistics."""
         module = module_of(self)
         if not self._train:
-            readers = [one.open() for one in self.sets]
-            self._statistics = merged_statistics(readers)
-            for one, reader in zip(self.sets, readers, strict=True):
-                horizon = module.prompter.spec(one.embodiment).chunk_size
-                train, validation = split_episodes(one.episodes(reader), self.validation_share, seed=self.seed)
-                self._train.append(ChunkDataset(reader, horizon=horizon, stride=one.stride, episodes=train))
-                if validation:
-                    self._validation.append(
-                        ChunkDataset(reader, horizon=horizon, stride=self.validation_stride, episodes=validation)
+            for one in self.sets:
+                spec = module.prompter.spec(one.embodiment)
+                found = survey(one, spec, with_views=True, tasks=self._loading.needs_tasks)
+                train, validation = split_episodes(found.episodes, self.validation_share, seed=self.seed)
+                windows = partial(ChunkDataset, horizon=spec.chunk_size, stride=one.stride)
+                self._train += found.parts(train, windows, items=-(-found.num_steps // one.stride))
+                windows = partial(ChunkDataset, horizon=spec.chunk_size, stride=self.validation_stride)
+                items = -(-found.num_steps // self.validation_stride)
+                self._validation += found.parts(validation, windows, items=items) if validation else []
+            self._statistics = merged_action_statistics(
+                [
+                    ActionPart(
+                        open=partial(one.open, with_views=False),
+                        episodes=one.episodes,
+                        horizon=module.prompter.spec(one.embodiment).chunk_size,
                     )
+                    for one in self.sets
+                ],
+                cache=StatisticsCache(),
+            )
         if stage == "fit":
+            self._loading.begin()
             for name, stats in self._statistics.items():
                 module.add_statistics(name, stats)
 
@@ -92,25 +119,13 @@ class DemonstrationDataModule(LightningDataModule):
         """Embodiment -> statistics of all its frames, once the data are set up."""
         return dict(self._statistics)
 
-    def train_dataloader(self) -> DataLoader[Batch]:
-        """Samples of all sets, drawn in proportion to their weights."""
-        return training_loader(
-            self._train,
-            [one.weight for one in self.sets],
-            collate=self._collate(training=True),
-            trainer=trainer_of(self),
-            batch_size=self.batch_size,
-            samples=self.samples_per_epoch,
-            num_workers=self.num_workers,
-        )
+    def train_dataloader(self) -> ResumableLoader:
+        """Samples of all sets in the shares of the mixture, from where the run stands."""
+        return self._loading.training(self._train, self._collate(training=True), trainer_of(self))
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
         """Samples of the held-out episodes, in order; nothing where no episode is held out."""
-        if not self._validation:
-            return []
-        return validation_loader(
-            ConcatDataset(self._validation), collate=self._collate(training=False), batch_size=self.batch_size
-        )
+        return self._loading.validation(self._validation, self._collate(training=False))
 
     def test_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
         """As validation."""
@@ -119,6 +134,18 @@ class DemonstrationDataModule(LightningDataModule):
     def predict_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
         """As validation."""
         return self.val_dataloader()
+
+    def teardown(self, stage: str) -> None:
+        """Stop the processes that load."""
+        self._loading.end()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the run stands in the mixture."""
+        return self._loading.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on there."""
+        self._loading.load_state_dict(state_dict)
 
     def _collate(self, *, training: bool) -> Collate:
         module = module_of(self)

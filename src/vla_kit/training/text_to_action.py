@@ -2,18 +2,27 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
+import numpy as np
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import ConcatDataset, DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from vla_kit.actions import QuantileStats
 from vla_kit.data.collate import Batch, Collate
+from vla_kit.data.demonstration_set import DemonstrationSet
 from vla_kit.data.episodes import EpisodeReader
+from vla_kit.data.lazy_parts import Part
+from vla_kit.data.resumable_loader import ResumableLoader
 from vla_kit.data.sample import Sample
+from vla_kit.data.shares import Shares
+from vla_kit.data.split import split_episodes
+from vla_kit.data.statistics import ActionPart, StatisticsCache, merged_action_statistics
 from vla_kit.data.windows import TrajectoryDataset
 from vla_kit.errors import SettingError
-from vla_kit.training._loading import module_of, trainer_of, training_loader, validation_loader
-from vla_kit.training.demonstration_set import DemonstrationSet, merged_statistics, split_episodes
+from vla_kit.training._loading import Loading, module_of, trainer_of
+from vla_kit.training._survey import Survey, survey
 
 __all__ = ["TextToActionDataModule"]
 
@@ -24,15 +33,21 @@ class TextToActionDataModule(LightningDataModule):
     The prompt announces the length of the trajectory as its chunk. Prompter and padded width are those of the module
     in training, which also gets the statistics of the data before it trains.
 
+    Where the run stands in the mixture is part of the checkpoint; see `ResumableLoader` for what may change on resume.
+
     Args:
         sets: Data sets of the mixture; their views are left alone.
         batch_size: Trajectories per batch (and process).
         horizon: Padded length; that of the longest trajectory where None. Longer trajectories are left out.
-        samples_per_epoch: Draws per epoch. Where None, an epoch is the whole run if the trainer counts steps, so that
-            its progress bar shows the time left, and the number of trajectories otherwise.
+        samples_per_epoch: Trajectories per epoch over all processes, rounded up to whole batches. Where None, an epoch
+            is the whole run if the trainer counts steps, so that its progress bar shows the time left, and the number
+            of trajectories otherwise.
+        shares: How often each set, robot or task is drawn, such as `BalancedShares`; the sets' weights where None.
         validation_share: Share of the episodes of each set that validates and never trains, in [0, 1).
         num_workers: Processes that load; 0 loads in the training process.
-        seed: Of the split.
+        open_sets: Data sets that are open at a time in each process that loads. More cost memory, fewer cost time
+            where there are more sets than that.
+        seed: Of the split and of the order.
 
     Raises:
         SettingError: If there is no set, a number is out of range, or `horizon` leaves no trajectory of a set.
@@ -48,44 +63,56 @@ class TextToActionDataModule(LightningDataModule):
         batch_size: int = 64,
         horizon: int | None = None,
         samples_per_epoch: int | None = None,
+        shares: Shares | None = None,
         validation_share: float = 0.05,
         num_workers: int = 0,
+        open_sets: int = 32,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if not sets:
-            raise SettingError("sets must hold at least one DemonstrationSet, got none. List the data to train on.")
-        if batch_size < 1:
-            raise SettingError(f"batch_size must be at least 1, got {batch_size}. Use 64.")
         self.sets = list(sets)
-        self.batch_size = batch_size
         self.horizon = horizon
-        self.samples_per_epoch = samples_per_epoch
         self.validation_share = validation_share
-        self.num_workers = num_workers
         self.seed = seed
-        self._train: list[Dataset[Sample]] = []
-        self._validation: list[Dataset[Sample]] = []
+        self._loading = Loading(
+            sets,
+            batch_size=batch_size,
+            samples_per_epoch=samples_per_epoch,
+            shares=shares,
+            open_sets=open_sets,
+            num_workers=num_workers,
+            seed=seed,
+        )
+        self._train: list[Part] = []
+        self._validation: list[Part] = []
         self._statistics: dict[str, QuantileStats] = {}
 
     def setup(self, stage: str) -> None:
-        """Open the data sets once and, before training, give the module their statistics."""
+        """Look into every data set once and, before training, give the module their statistics."""
         module = module_of(self)
         if not self._train:
-            readers = [one.open(with_views=False) for one in self.sets]
-            self._statistics = merged_statistics(readers)
-            chosen = [_fitting(one, reader, self.horizon) for one, reader in zip(self.sets, readers, strict=True)]
-            lengths = [reader.episode(i).length for reader, some in zip(readers, chosen, strict=True) for i in some]
-            horizon = self.horizon if self.horizon is not None else max(lengths)
-            for reader, episodes in zip(readers, chosen, strict=True):
+            surveys = [
+                survey(one, module.prompter.spec(one.embodiment), with_views=False, tasks=self._loading.needs_tasks)
+                for one in self.sets
+            ]
+            chosen = [_fitting(found, self.horizon) for found in surveys]
+            longest = max(int(found.num_steps[episodes].max()) for found, episodes in zip(surveys, chosen, strict=True))
+            horizon = longest if self.horizon is None else self.horizon
+            windows = partial(_prompted, horizon=horizon, prompter=module.prompter)
+            for found, episodes in zip(surveys, chosen, strict=True):
                 train, validation = split_episodes(episodes, self.validation_share, seed=self.seed)
-                self._train.append(
-                    _Prompted(TrajectoryDataset(reader, horizon=horizon, episodes=train), module.prompter)
-                )
-                if validation:
-                    held_out = TrajectoryDataset(reader, horizon=horizon, episodes=validation)
-                    self._validation.append(_Prompted(held_out, module.prompter))
+                items = np.ones_like(found.num_steps)
+                self._train += found.parts(train, windows, items=items)
+                self._validation += found.parts(validation, windows, items=items) if validation else []
+            self._statistics = merged_action_statistics(
+                [
+                    ActionPart(open=partial(one.open, with_views=False), episodes=one.episodes, horizon=horizon)
+                    for one in self.sets
+                ],
+                cache=StatisticsCache(),
+            )
         if stage == "fit":
+            self._loading.begin()
             for name, stats in self._statistics.items():
                 module.add_statistics(name, stats)
 
@@ -93,23 +120,13 @@ class TextToActionDataModule(LightningDataModule):
         """Embodiment -> statistics of all its frames, once the data are set up."""
         return dict(self._statistics)
 
-    def train_dataloader(self) -> DataLoader[Batch]:
-        """Trajectories of all sets, drawn in proportion to their weights."""
-        return training_loader(
-            self._train,
-            [one.weight for one in self.sets],
-            collate=self._collate(),
-            trainer=trainer_of(self),
-            batch_size=self.batch_size,
-            samples=self.samples_per_epoch,
-            num_workers=self.num_workers,
-        )
+    def train_dataloader(self) -> ResumableLoader:
+        """Trajectories of all sets in the shares of the mixture, from where the run stands."""
+        return self._loading.training(self._train, self._collate(), trainer_of(self))
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
         """The held-out trajectories, in order; nothing where none is held out."""
-        if not self._validation:
-            return []
-        return validation_loader(ConcatDataset(self._validation), collate=self._collate(), batch_size=self.batch_size)
+        return self._loading.validation(self._validation, self._collate())
 
     def test_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
         """As validation."""
@@ -118,6 +135,18 @@ class TextToActionDataModule(LightningDataModule):
     def predict_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
         """As validation."""
         return self.val_dataloader()
+
+    def teardown(self, stage: str) -> None:
+        """Stop the processes that load."""
+        self._loading.end()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the run stands in the mixture."""
+        return self._loading.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on there."""
+        self._loading.load_state_dict(state_dict)
 
     def _collate(self) -> Collate:
         module = module_of(self)
@@ -140,17 +169,22 @@ class _Prompted(Dataset[Sample]):
         return replace(sample, instruction=prompt)
 
 
+def _prompted(
+    reader: EpisodeReader, *, horizon: int, episodes: Sequence[int], prompter: Callable[[str, str, int], str]
+) -> _Prompted:
+    return _Prompted(TrajectoryDataset(reader, horizon=horizon, episodes=episodes), prompter)
+
+
 def _already_prompted(embodiment: str, prompt: str) -> str:
     return prompt
 
 
-def _fitting(one: DemonstrationSet, reader: EpisodeReader, horizon: int | None) -> list[int]:
-    episodes = one.episodes(reader)
-    fitting = [index for index in episodes if horizon is None or reader.episode(index).length <= horizon]
+def _fitting(found: Survey, horizon: int | None) -> list[int]:
+    fitting = [index for index in found.episodes if horizon is None or found.num_steps[index] <= horizon]
     if not fitting:
-        shortest = min(reader.episode(index).length for index in episodes)
+        shortest = found.num_steps[list(found.episodes)].min()
         raise SettingError(
-            f"horizon must be at least the length of some trajectory of {one.root}, got {horizon} and a shortest of "
-            f"{shortest}. Raise horizon, or leave it out."
+            f"horizon must be at least the length of some trajectory of {found.location}, got {horizon} and a shortest "
+            f"of {shortest}. Raise horizon, or leave it out."
         )
     return fitting

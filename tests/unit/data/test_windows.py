@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -8,28 +9,31 @@ from vla_kit.errors import DataError, SettingError
 class CountingReader:
     """Action of step t in episode e is (10 * e + t, 0); the image of frame t is full of t."""
 
-    name, embodiment, action_size = "counting", "toy", 2
-    lengths = (3, 1, 5)
-
-    @property
-    def num_episodes(self):
-        return len(self.lengths)
+    name, embodiment, location, action_size, rate_hz = "counting", "toy", "memory:counting", 2, 10.0
+    fingerprint, chunk_relative, num_episodes = "0", False, 3
+    lengths = num_steps = np.array([3, 1, 5])
 
     def episode(self, index):
-        return EpisodeInfo(index=index, length=self.lengths[index], instructions=(f"task {index}",))
+        return EpisodeInfo(index=index, length=int(self.lengths[index]), instructions=(f"task {index}",))
 
     def instruction_at(self, index, frame):
         return f"task {index} at {frame}"
 
     def actions(self, index):
-        steps = torch.arange(self.lengths[index], dtype=torch.float32)
+        return self.chunk(index, 0, int(self.num_steps[index]))
+
+    def chunk(self, index, frame, horizon):
+        steps = torch.arange(frame, min(frame + horizon, int(self.num_steps[index])), dtype=torch.float32)
         return torch.stack([10.0 * index + steps, torch.zeros_like(steps)], dim=1)
 
     def frames(self, index, indices):
         return {"front": torch.stack([torch.full((3, 2, 2), frame, dtype=torch.uint8) for frame in indices])}
 
-    def statistics(self):
-        raise NotImplementedError
+
+class PseudoReader(CountingReader):
+    """Its last frames have no action."""
+
+    num_steps = np.array([2, 0, 4])
 
 
 def test_the_double_is_a_reader():
@@ -109,3 +113,45 @@ def test_wrong_settings(make):
 def test_wrong_stride():
     with pytest.raises(SettingError, match="stride must be at least 1, got 0"):
         ChunkDataset(CountingReader(), horizon=2, stride=0)
+
+
+def test_items_from_the_end_and_past_it():
+    dataset = ChunkDataset(CountingReader(), horizon=1)
+    assert (dataset[-1].episode, dataset[-1].frame) == (2, 4)
+    with pytest.raises(IndexError, match=r"item must lie in \[0, 9\), got 9"):
+        dataset[9]
+    assert len(list(dataset)) == 9
+
+
+def test_frames_without_an_action_are_no_items():
+    dataset = ChunkDataset(PseudoReader(), horizon=3)
+    assert [(sample.episode, sample.frame) for sample in dataset] == [(0, 0), (0, 1), (2, 0), (2, 1), (2, 2), (2, 3)]
+    assert [sample.valid.sum().item() for sample in dataset] == [2, 1, 3, 3, 2, 1]
+    assert [sample.episode for sample in TrajectoryDataset(PseudoReader(), horizon=4)] == [0, 2]
+    with pytest.raises(SettingError, match="episodes must name one with an action, got none in memory:counting"):
+        ChunkDataset(PseudoReader(), horizon=3, episodes=[1])
+
+
+def test_strides_leave_no_frame_over_that_is_not_theirs():
+    dataset = ChunkDataset(PseudoReader(), horizon=1, stride=3)
+    assert [(sample.episode, sample.frame) for sample in dataset] == [(0, 0), (2, 0), (2, 3)]
+
+
+@pytest.mark.parametrize(("seconds", "steps"), [(0.1, 1), (0.34, 3), (0.36, 4), (2, 20)])
+def test_seconds_are_steps_at_the_sets_own_rate(seconds, steps):
+    assert ChunkDataset(CountingReader(), seconds=seconds).horizon == steps
+
+
+@pytest.mark.parametrize("make", [ChunkDataset, TrajectoryDataset])
+def test_wrong_durations(make):
+    for both in ({}, {"horizon": 3, "seconds": 0.3}):
+        with pytest.raises(SettingError, match="horizon or seconds must be given, and not both"):
+            make(CountingReader(), **both)
+    with pytest.raises(SettingError, match=r"seconds must last at least one step at 10.0 Hz .* got 0.01. .* 0.1"):
+        make(CountingReader(), seconds=0.01)
+
+    class Timeless(CountingReader):
+        rate_hz = None
+
+    with pytest.raises(SettingError, match="seconds must be left out where the rate is unknown, as in memory:counting"):
+        make(Timeless(), seconds=1.0)

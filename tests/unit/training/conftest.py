@@ -8,12 +8,12 @@ import pytest
 
 from vla_kit.actions import ActionSpace, ChannelGroup, QuantileNormalizer
 from vla_kit.backbones.tiny import tiny_qwen3_vl
+from vla_kit.data.demonstration_set import DemonstrationSet
 from vla_kit.data.lerobot_writer import LeRobotWriter
 from vla_kit.embodiment import EmbodimentPrompter, EmbodimentSpec
 from vla_kit.flow import Euler, UniformTime
 from vla_kit.heads import DiTHead
 from vla_kit.losses import FlowMatchingLoss, JointLoss
-from vla_kit.training.demonstration_set import DemonstrationSet
 from vla_kit.training.vla_module import VLAModule
 
 
@@ -58,17 +58,22 @@ def make_set(tmp_path: Path) -> Callable[..., DemonstrationSet]:
     """Record a data set of random actions and pictures."""
 
     def write(
-        name: str = "arm", *, size: int = 2, lengths: tuple[int, ...] = (5, 6, 7, 8), scale: float = 1.0
+        name: str = "arm",
+        *,
+        size: int = 2,
+        lengths: tuple[int, ...] = (5, 6, 7, 8),
+        scale: float = 1.0,
+        words: tuple[str, ...] = (),
     ) -> DemonstrationSet:
         rng = np.random.default_rng(0)
         camera = {"dtype": "image", "shape": (32, 32, 3)}
         features = {"action": {"dtype": "float32", "shape": (size,)}, "observation.images.cam": camera}
         with LeRobotWriter(tmp_path / name, rate_hz=10, features=features) as writer:
-            for length in lengths:
+            for length, text in zip(lengths, words or ["push the block"] * len(lengths), strict=True):
                 writer.add_episode(
                     (scale * rng.normal(size=(length, size))).astype(np.float32),
                     {"observation.images.cam": rng.integers(0, 256, (length, 32, 32, 3), dtype=np.uint8)},
-                    instruction="push the block",
+                    instruction=text,
                 )
         return DemonstrationSet(
             root=str(tmp_path / name), embodiment=name.split("-")[0], views={"cam": "observation.images.cam"}

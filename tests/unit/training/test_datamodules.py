@@ -5,8 +5,10 @@ import torch
 from lightning.pytorch import Trainer
 
 from vla_kit.data.augment import RandomShift
-from vla_kit.errors import SettingError, StatisticsError
-from vla_kit.training.demonstration_set import DemonstrationSet
+from vla_kit.data.balanced_shares import BalancedShares
+from vla_kit.data.demonstration_set import DemonstrationSet
+from vla_kit.data.lazy_parts import LazyParts
+from vla_kit.errors import DataError, SettingError, StatisticsError
 from vla_kit.training.demonstrations import DemonstrationDataModule
 from vla_kit.training.text_to_action import TextToActionDataModule
 
@@ -23,7 +25,6 @@ def attach(data, module, **settings):
 
 
 def test_a_batch_mixes_robots_and_pads_them(module, make_set):
-    torch.manual_seed(0)
     data = attach(
         DemonstrationDataModule(
             sets=[make_set("arm"), make_set("crane", size=3, lengths=(20, 20))], batch_size=64, validation_share=0.25
@@ -33,7 +34,7 @@ def test_a_batch_mixes_robots_and_pads_them(module, make_set):
     batch = next(iter(data.train_dataloader()))
     counts = [batch.embodiments.count(name) for name in ("arm", "crane")]
     assert sum(counts) == len(batch)
-    assert min(counts) > 10  # equal shares, although the crane has more frames
+    assert counts == [32, 32]  # equal shares, although the crane has more frames
     assert batch.actions.values.shape[1:] == (4, 4)  # chunk size of both robots, channels of the head
     assert "pixel_values" in batch.backbone_inputs
     for row, name in enumerate(batch.embodiments):
@@ -42,15 +43,15 @@ def test_a_batch_mixes_robots_and_pads_them(module, make_set):
 
 def test_training_and_validation_share_no_episode(module, make_set):
     data = attach(DemonstrationDataModule(sets=[make_set("arm")], validation_share=0.5, validation_stride=1), module)
-    train, validation = data._train[0], data._validation[0]
+    train, validation = LazyParts(data._train), LazyParts(data._validation)
     assert {sample.episode for sample in train}.isdisjoint({sample.episode for sample in validation})
 
 
 def test_a_stride_leaves_frames_out_of_training_alone(module, make_set):
     one = replace(make_set("arm", lengths=(5, 6, 7, 8)), stride=3)
     data = attach(DemonstrationDataModule(sets=[one], validation_share=0.25, validation_stride=1), module)
-    assert {sample.frame for sample in data._train[0]} == {0, 3, 6}
-    assert {sample.frame for sample in data._validation[0]} >= {0, 1, 2, 3, 4}
+    assert {sample.frame for sample in LazyParts(data._train)} == {0, 3, 6}
+    assert {sample.frame for sample in LazyParts(data._validation)} >= {0, 1, 2, 3, 4}
 
 
 def test_the_module_gets_the_statistics_of_the_data(module, make_set):
@@ -74,11 +75,13 @@ def test_an_epoch_is_the_run_where_the_trainer_counts_steps(module, make_set):
     assert len(data.train_dataloader()) == 7  # 26 frames
     data = attach(DemonstrationDataModule(sets=[one], batch_size=4, samples_per_epoch=8), module, max_steps=100)
     assert len(data.train_dataloader()) == 2
+    data = attach(DemonstrationDataModule(sets=[one], batch_size=4), module, max_steps=100, accumulate_grad_batches=3)
+    assert len(data.train_dataloader()) == 300
 
 
 def test_augmentation_changes_training_alone(module, make_set):
     data = attach(DemonstrationDataModule(sets=[make_set("arm")], augment=RandomShift(4)), module)
-    assert data.train_dataloader().collate_fn.augment is not None
+    assert data.train_dataloader().collate.augment is not None
     assert data.val_dataloader().collate_fn.augment is None
 
 
@@ -100,9 +103,64 @@ def test_text_to_action_gives_whole_trajectories_and_their_length(module, make_s
 def test_text_to_action_leaves_longer_trajectories_out(module, make_set):
     one = make_set("arm")
     data = attach(TextToActionDataModule(sets=[one], horizon=6, validation_share=0), module)
-    assert [int(sample.valid.sum()) for sample in data._train[0]] == [5, 6]
+    assert [int(sample.valid.sum()) for sample in LazyParts(data._train)] == [5, 6]
     with pytest.raises(SettingError, match=r"horizon must be at least .* got 4 and a shortest of 5"):
         attach(TextToActionDataModule(sets=[one], horizon=4), module)
+
+
+def test_tasks_can_be_drawn_equally_often(module, make_set):
+    sets = [make_set("arm", words=("push", "pull", "push", "push")), make_set("crane", size=3, words=("push",) * 4)]
+    data = attach(
+        DemonstrationDataModule(
+            sets=sets, shares=BalancedShares(["embodiment", "instruction"]), batch_size=64, validation_share=0
+        ),
+        module,
+    )
+    loader = data.train_dataloader()
+    assert loader.mixture.shares == {"arm: push": 0.25, "arm: pull": 0.25, "crane: push": 0.5}
+    batch = next(iter(loader))
+    assert sum(text == "pull" for text in batch.instructions) == 16
+
+
+def test_two_sets_of_one_name_are_refused_by_both_places(module, make_set):
+    one = make_set("arm")
+    data = attach(DemonstrationDataModule(sets=[one, replace(one, embodiment="arm", stride=2)]), module)
+    with pytest.raises(SettingError, match=r"'arm' twice"):
+        data.train_dataloader()
+
+
+def test_a_set_that_does_not_fit_its_robot_is_refused_before_training(module, make_set):
+    with pytest.raises(DataError, match=r"(?s)arm: actions must give the 2 channels .* got 3"):
+        attach(DemonstrationDataModule(sets=[make_set("arm", size=3)]), module)
+
+
+def test_sets_are_closed_again(module, make_set):
+    data = attach(DemonstrationDataModule(sets=[make_set("arm"), make_set("crane", size=3)], open_sets=1), module)
+    mixture = data.train_dataloader().mixture
+    assert not mixture._items._open
+    mixture.samples(range(8))
+    assert len(mixture._items._open) == 1
+
+
+def test_cached_frames_are_decoded_once(module, make_set, monkeypatch):
+    opened = []
+    original = DemonstrationSet.open
+
+    def open_set(self, *, with_views=True):
+        opened.append(self.cache_frames and with_views)
+        return original(self, with_views=with_views)
+
+    monkeypatch.setattr(DemonstrationSet, "open", open_set)
+    data = attach(DemonstrationDataModule(sets=[replace(make_set("arm"), cache_frames=True)]), module)
+    next(iter(data.train_dataloader()))
+    next(iter(data.val_dataloader()))
+    assert opened.count(True) == 1
+
+
+def test_overfitting_to_a_batch_is_refused(module, make_set):
+    data = attach(DemonstrationDataModule(sets=[make_set("arm")]), module, overfit_batches=1)
+    with pytest.raises(SettingError, match=r"overfit_batches must be 0, got 1.*num_episodes"):
+        data.train_dataloader()
 
 
 @pytest.mark.parametrize("kind", [DemonstrationDataModule, TextToActionDataModule])

@@ -1,0 +1,50 @@
+"""What benchmarks share: a ratio with its interval, and its way into docs/results."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from math import comb
+from pathlib import Path
+from typing import Any
+
+
+def median_interval(values: Sequence[float]) -> dict[str, float]:
+    """Median with the narrowest pair of order statistics that holds it with at least 95 %, whatever the distribution.
+
+    Fewer than 6 values cannot promise that; their whole range is given.
+    """
+    ordered, n = sorted(values), len(values)
+    outside = 0
+    while 2 * sum(comb(n, k) for k in range(outside + 2)) <= 0.05 * 2**n:
+        outside += 1
+    return {"value": statistics.median(ordered), "low": ordered[outside], "high": ordered[-1 - outside], "n": n}
+
+
+def provenance() -> dict[str, str]:
+    """What someone needs to measure again."""
+    described = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
+    done = subprocess.run(described, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    processors = [
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
+    words = [word for word in sys.argv[1:] if not word.startswith("--results")]
+    return {
+        "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *words]),
+        "commit": done.stdout.strip() or "unknown",
+        "date": datetime.now(tz=UTC).date().isoformat(),
+        "machine": f"{processors[0] if processors else 'unknown processor'}, {os.cpu_count()} cores",
+    }
+
+
+def write_results(path: Path, figures: Mapping[str, Any]) -> None:
+    """Add figures to a file of results; what another benchmark wrote there stays."""
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    partial_path = path.with_suffix(".partial.json")
+    partial_path.write_text(json.dumps(before | dict(figures), indent=2) + "\n", encoding="utf-8")
+    partial_path.replace(path)

@@ -1,0 +1,71 @@
+import pytest
+
+from vla_kit.data.set_blocks import check_set_blocks
+from vla_kit.errors import SettingError
+
+HEAD = """# three lines
+# of
+# comment
+data:
+  class_path: vla_kit.training.demonstrations.DemonstrationDataModule
+  init_args:
+    batch_size: 4
+    sets:
+"""
+
+
+@pytest.fixture
+def check(tmp_path):
+    def run(block):
+        (tmp_path / "über lab.yaml").write_text(HEAD + block, encoding="utf-8")
+        check_set_blocks(tmp_path / "über lab.yaml")
+
+    return run
+
+
+def test_good_blocks_pass(check):
+    check("""      - root: data/lab
+        embodiment: lab_ur5e
+        actions:
+          - {column: action, channels: "0:6", representation: delta_chunk, reference: observation.state}
+          - gripper
+        views: {cam_high: observation.images.top}
+        decisions: lab-decisions.json
+      - {root: data/b, embodiment: b}
+""")
+
+
+@pytest.mark.parametrize("text", ["a: [", "- 1", "", "data: file.yaml", "data: {init_args: {sets: lab.yaml}}"])
+def test_everything_else_is_left_to_the_command_line(text, tmp_path):
+    (tmp_path / "other.yaml").write_text(text)
+    check_set_blocks(tmp_path / "other.yaml")
+    check_set_blocks(tmp_path / "missing.yaml")
+
+
+@pytest.mark.parametrize(
+    ("block", "text"),
+    [
+        (
+            "{root: a, embodimnt: b}",
+            r"line 9: data.init_args.sets\[0\] .* got 'embodimnt'. Did you mean 'embodiment'\?",
+        ),
+        ("{root: a}", r"line 9: data.init_args.sets\[0\] must have the keys \['root', 'embodiment'\], got \['root'\]"),
+        (
+            "root: a\n        embodiment: b\n        action: pose",
+            r"über lab.yaml, line 11: .* got 'action'. Did you mean 'actions'\?",
+        ),
+        (
+            "{root: a, embodiment: b, actions: [{column: c, repr: delta_step}]}",
+            r"sets\[0\].actions\[0\] must have known keys, got 'repr'. .*'representation'",
+        ),
+        ("{root: a, embodiment: b, actions: [{channels: [1]}]}", r"actions\[0\] must have the keys \['column'\]"),
+        (
+            "{root: a, embodiment: b, actions: [{column: c, channels: 1:6}]}",
+            r"actions\[0\].channels must be in quotes, got 1:6, which YAML reads as a number of base 60. Write '1:6'",
+        ),
+        ("{root: a, embodiment: b, actions: [{column: c, channels: [1:6]}]}", "must be in quotes, got 1:6"),
+    ],
+)
+def test_slips_are_named_with_file_line_and_remedy(block, text, check):
+    with pytest.raises(SettingError, match=text):
+        check(f"      - {block}\n")
