@@ -29,6 +29,7 @@ from vla_kit.envs import find_task, make_env
 from vla_kit.envs.collect import RecordedEpisode, collect
 from vla_kit.evaluation.atomic import write_atomically
 from vla_kit.evaluation.curves import read_curve
+from vla_kit.evaluation.policy_start import PolicyStart
 from vla_kit.evaluation.report import write_report
 from vla_kit.evaluation.rollout import EpisodeResult
 from vla_kit.evaluation.seeds import TRAINING_SEEDS_FROM
@@ -41,6 +42,7 @@ from vla_kit.training.vla_module import VLAModule
 HERE = Path(__file__).resolve().parent
 VIEW = "cam_high"
 FEATURE = f"observation.images.{VIEW}"
+CORRECTION_SEEDS_FROM = 500_000  # neither recorded from the start nor evaluated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,12 +54,17 @@ class DemoTask:
         episodes: Demonstrations to record.
         weight: Share of the training mixture, relative to the other tasks.
         stride: Frames from one training sample to the next.
+        corrections: Demonstrations to record from where the trained policy errs. The expert has to be able to go on
+            from anywhere, as those of Meta-World are.
+        correction_weight: Share of these in the last part of the training.
     """
 
     name: str
     episodes: int
     weight: float = 1.0
     stride: int = 1
+    corrections: int = 0
+    correction_weight: float = 1.0
 
 
 def main(
@@ -68,6 +75,7 @@ def main(
     sft_steps: int,
     first_tasks: list[str] | None = None,
     first_steps: int = 0,
+    last_steps: int = 0,
     evaluation_episodes: int = 50,
     baseline_episodes: int = 50,
     replan_every: int = 16,
@@ -86,6 +94,7 @@ def main(
         first_tasks: Names of tasks to begin with, alone, before all are mixed: clean data teach the backbone where
             things are; the gradient of noisy data would drown that.
         first_steps: Optimiser steps with these alone.
+        last_steps: Optimiser steps with the corrections of the tasks beside all the rest.
         evaluation_episodes: Fresh episodes of the policy per task.
         baseline_episodes: Episodes of the expert and of random actions per task.
         replan_every: Actions carried out of each chunk before the policy looks again.
@@ -99,18 +108,33 @@ def main(
     for task in tasks:
         if not (output / "data" / folder_of(task.name)).exists():
             with clock.measure("recording"):
-                record(task, output / "data", workers=workers)
-    data = write_data(output / "data.yaml", tasks)
+                record(task, output / "data" / folder_of(task.name), episodes=task.episodes, workers=workers)
+    data = write_data(output / "data.yaml", [data_set(task, output) for task in tasks])
     runs: dict[str, Path] = {}
     t2a = runs["Text to action"] = output / "runs" / "t2a"
     fit(["stage1_t2a", "time/near_noise"], data, t2a, t2a_steps, clock, part="text to action")
     stage, start = ["stage3_sft", "time/near_noise"], t2a
     if first_tasks:
         start = runs["First pictures"] = output / "runs" / "first"
-        first = write_data(output / "first.yaml", [task for task in tasks if task.name in first_tasks])
+        first = write_data(
+            output / "first.yaml", [data_set(task, output) for task in tasks if task.name in first_tasks]
+        )
         fit(stage, first, start, first_steps, clock, part="first pictures", warm_start=last_checkpoint(t2a))
     sft = runs["Pictures"] = output / "runs" / "sft"
     fit(stage, data, sft, sft_steps, clock, part="pictures", warm_start=last_checkpoint(start))
+    trained = sft
+    if corrected := [task for task in tasks if task.corrections]:
+        for task in corrected:
+            folder = output / "data" / f"{folder_of(task.name)}-corrections"
+            if not folder.exists():
+                with clock.measure("recording corrections"):
+                    policy = load_policy(sft, temperature=temperature)
+                    start_at = PolicyStart(policy, chunks=(1, 2), replan_every=replan_every)
+                    record(task, folder, episodes=task.corrections, first_seed=CORRECTION_SEEDS_FROM, start=start_at)
+        sets = [data_set(task, output) for task in tasks] + [correction_set(task, output) for task in corrected]
+        trained = runs["Corrections"] = output / "runs" / "last"
+        last = write_data(output / "last.yaml", sets)
+        fit(stage, last, trained, last_steps, clock, part="corrections", warm_start=last_checkpoint(sft))
 
     report = output / "report.html"
     if report.exists() and not beat_random:  # a demand is checked at every start
@@ -118,9 +142,8 @@ def main(
         return
     clock.forget("evaluation")  # one that was interrupted begins anew
     with clock.measure("evaluation"):
-        module = VLAModule.load_from_checkpoint(last_checkpoint(sft), weights_only=True, map_location="cpu")
         table, episodes = evaluate_tasks(
-            Policy.from_module(module, temperature=temperature),
+            load_policy(trained, temperature=temperature),
             [task.name for task in tasks],
             episodes=evaluation_episodes,
             baseline_episodes=baseline_episodes,
@@ -178,7 +201,21 @@ def folder_of(task: str) -> str:
     return task.replace("/", "-")
 
 
-def record(task: DemoTask, root: Path, *, workers: int) -> None:
+def load_policy(run: Path, *, temperature: float) -> Policy:
+    """The policy of a finished run."""
+    module = VLAModule.load_from_checkpoint(last_checkpoint(run), weights_only=True, map_location="cpu")
+    return Policy.from_module(module, temperature=temperature)
+
+
+def record(
+    task: DemoTask,
+    folder: Path,
+    *,
+    episodes: int,
+    first_seed: int = TRAINING_SEEDS_FROM,
+    start: PolicyStart | None = None,
+    workers: int = 0,
+) -> None:
     """Record successful demonstrations of a task into a LeRobot v3.0 set, or leave nothing."""
     known = find_task(task.name)
     spec = preset(known.embodiment)
@@ -189,13 +226,11 @@ def record(task: DemoTask, root: Path, *, workers: int) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with (
         Progress(*columns) as progress,
-        LeRobotWriter(
-            root / folder_of(task.name), rate_hz=spec.rate_hz, features=features, robot_type=spec.robot_tag
-        ) as writer,
+        LeRobotWriter(folder, rate_hz=spec.rate_hz, features=features, robot_type=spec.robot_tag) as writer,
     ):
-        bar = progress.add_task(f"record {task.name}", total=task.episodes)
+        bar = progress.add_task(f"record {folder.name}", total=episodes)
         recorded = collect(
-            partial(make_env, task.name), count(TRAINING_SEEDS_FROM), disturbance=known.disturbance, workers=workers
+            partial(make_env, task.name), count(first_seed), disturbance=known.disturbance, start=start, workers=workers
         )
         kept = 0
         for episode in recorded:
@@ -203,7 +238,7 @@ def record(task: DemoTask, root: Path, *, workers: int) -> None:
                 write_episode(writer, episode)
                 kept += 1
                 progress.advance(bar)
-            if kept == task.episodes:
+            if kept == episodes:
                 break
 
 
@@ -213,9 +248,8 @@ def write_episode(writer: LeRobotWriter, episode: RecordedEpisode) -> None:
     writer.add_episode(episode.actions, frames, instruction=episode.instruction, seed=episode.seed)
 
 
-def write_data(path: Path, tasks: Sequence[DemoTask]) -> Path:
-    """Write the configuration of some tasks' data beside the data."""
-    sets = [data_set(task, path.parent) for task in tasks]
+def write_data(path: Path, sets: Sequence[dict[str, Any]]) -> Path:
+    """Write the configuration of a stage's data beside the data."""
     write_atomically(path, yaml.safe_dump({"data": {"init_args": {"sets": sets}}}))
     return path
 
@@ -230,6 +264,12 @@ def data_set(task: DemoTask, output: Path) -> dict[str, Any]:
         "stride": task.stride,
         "cache_frames": True,
     }
+
+
+def correction_set(task: DemoTask, output: Path) -> dict[str, Any]:
+    """The task's corrections as an entry of `data.sets`; every frame counts, for their episodes are short."""
+    data = data_set(task, output)
+    return {**data, "root": f"{data['root']}-corrections", "weight": task.correction_weight, "stride": 1}
 
 
 def last_checkpoint(run: Path) -> Path:

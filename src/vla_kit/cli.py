@@ -17,6 +17,7 @@ from lightning.pytorch.plugins.io import CheckpointIO
 
 import vla_kit.training._parsing  # noqa: F401  (lets the parser read our types)
 from vla_kit.data.set_blocks import check_set_blocks
+from vla_kit.errors import VLAKitError
 from vla_kit.policy import Policy
 from vla_kit.training.atomic_checkpoint import AtomicCheckpointIO
 from vla_kit.training.parameter_table import print_parameters
@@ -24,7 +25,7 @@ from vla_kit.training.step_seed import StepSeed
 from vla_kit.training.vla_module import VLAModule
 from vla_kit.training.warm_start import WarmStart
 
-__all__ = ["VERBS", "VLACLI", "evaluate_checkpoint", "main"]
+__all__ = ["VERBS", "VLACLI", "console", "evaluate_checkpoint", "main"]
 
 VERBS: Final[dict[str, str]] = {
     "evaluate": "vla_kit.cli:evaluate_checkpoint",
@@ -49,8 +50,8 @@ class VLACLI(LightningCLI):
     Everything that a run leaves lies in `--trainer.default_root_dir` (`runs` by default): `checkpoints/last.ckpt`,
     replaced every `--checkpoint.every_n_train_steps` steps and at the end; `logs/version_<n>/metrics.csv`, one folder
     per start, and beside it `config.yaml`. `--warm_start.checkpoint` begins with the weights of another run,
-    `--ckpt_path` goes on with this one, bit for bit: the data's position and the noise of each step are those of a run that
-    never stopped.
+    `--ckpt_path` goes on with this one, bit for bit: the data and the noise of each step are those of a run that never
+    stopped.
 
     Args:
         args: Arguments in place of the command line's.
@@ -95,7 +96,7 @@ class VLACLI(LightningCLI):
         parser.link_arguments("model.backbone.init_args.hidden", "model.head.init_args.context_width")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 (Lightning's signature)
-        """Log to CSV and write whole checkpoints, unless told otherwise; load weights before any callback copies them."""
+        """Log to CSV and write whole checkpoints, unless told otherwise; load weights before callbacks copy them."""
         settings = self._get(self.config_init, "trainer")
         if settings.logger is None:
             kwargs["logger"] = CSVLogger(settings.default_root_dir, name="logs", flush_logs_every_n_steps=10)
@@ -199,5 +200,13 @@ def main(args: Sequence[str] | None = None) -> None:
         VLACLI(args if args is None else arguments)
 
 
+def console() -> None:
+    """Run `vla-kit` for a person: what the library refuses on purpose is its text alone, without a traceback."""
+    try:
+        main()
+    except VLAKitError as error:
+        sys.exit("\n".join([f"vla-kit: {error}", *getattr(error, "__notes__", ())]))
+
+
 if __name__ == "__main__":
-    main()
+    console()

@@ -169,6 +169,18 @@ def test_further_verbs_are_a_table_of_functions(monkeypatch, capsys):
     assert capsys.readouterr().out == "hello robot\n"
 
 
+def test_a_refusal_is_one_line_and_not_a_traceback(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["vla-kit", "data", "stats", "nowhere"])
+    with pytest.raises(SystemExit) as ended:
+        cli.console()
+    assert str(ended.value).startswith("vla-kit: root must be a folder, a file or a hub id, got nowhere")
+
+
+def test_data_without_a_verb_names_the_verbs():
+    with pytest.raises(SystemExit, match="vla-kit data stats"):
+        main(["data"])
+
+
 def _greet(name: str) -> None:
     print(f"hello {name}")  # noqa: T201
 
