@@ -99,3 +99,32 @@ def test_collect_here_raises_what_the_simulator_raises():
 def test_negative_workers_are_refused_at_once():
     with pytest.raises(SettingError, match="workers must be >= 0, got -1"):
         collect(LineEnv, [0], make_expert=LineExpert, workers=-1)
+
+
+def test_what_acts_before_the_expert_is_not_recorded():
+    env = LineEnv()
+
+    def two_steps(env, seed):
+        return not any(env.step(np.array([0.25, seed])).done for _ in range(2))
+
+    episode = collect_episode(env, LineExpert(env), 7, start=two_steps)
+    assert episode.success
+    np.testing.assert_array_equal(episode.actions, [[0.25, 7]] * 2)
+    assert episode.frames["cam_high"][:, 0, 0, 0].tolist() == [50, 75]
+    assert len(env.executed) == 4
+
+
+def test_an_episode_that_ends_before_the_expert_acts_has_no_step():
+    env = LineEnv()
+    episode = collect_episode(env, LineExpert(env), 7, start=lambda env, seed: not env.step(np.ones(2)).done)
+    assert not episode.success
+    assert episode.actions.shape == (0, 2)
+    assert episode.frames == {}
+
+
+def test_collect_hands_the_start_on():
+    env = LineEnv()
+    episodes = collect(
+        lambda: env, [1, 2], make_expert=LineExpert, start=lambda env, seed: not env.step(np.array([0.5, 0])).done
+    )
+    assert [len(episode.actions) for episode in episodes] == [2, 2]
