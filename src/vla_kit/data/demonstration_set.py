@@ -38,6 +38,7 @@ class DemonstrationSet:
         decisions: File of `vla-kit data clean`, whose dropped episodes are left out.
         cache_frames: Keep every decoded frame in memory, see `RobotReader`.
         frame_cache: Folder on a local disk that keeps decoded frames; none where None.
+        options: Further arguments of the format, see `open_source`, such as `{language: annotation.human.task}`.
 
     Raises:
         SettingError: If `weight` is negative, `stride` or `num_episodes` is below 1, or `actions` is no list.
@@ -59,6 +60,7 @@ class DemonstrationSet:
     decisions: str | None = None
     cache_frames: bool = False
     frame_cache: str | None = None
+    options: Mapping[str, str | float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.weight >= 0:
@@ -83,7 +85,7 @@ class DemonstrationSet:
             DataError: If the data set is missing or broken, or has no such column, channel or camera.
             MissingExtraError: If its format needs a library that is not installed.
         """
-        source = open_source(self.root, name=self.name)
+        source = open_source(self.root, name=self.name, options=self.options)
         if self.frame_cache is not None and with_views:
             from vla_kit.data.frame_cache import CachedSource  # the other users of a set need no cache
 

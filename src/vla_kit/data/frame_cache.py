@@ -160,9 +160,8 @@ class CachedSource:
             info = self.cameras[key]
             path = self._own_folder / f"{quote(key, safe='')}.frames"
             size = (info.height, info.width) if info.height and info.width else _kept_size(path)
-            if size is None:
-                size = self._source.images(index, key, [0]).shape[2:]
-            self._files[key] = _FrameFile(path, height=size[0], width=size[1], num_frames=self._starts[-1])
+            height, width = size or self._source.images(index, key, [0]).shape[2:]
+            self._files[key] = _FrameFile(path, height=height, width=width, num_frames=self._starts[-1])
         return self._files[key]
 
     def _fill(self, index: int, key: str, file: "_FrameFile", frames: Sequence[int]) -> dict[int, Tensor]:
@@ -264,9 +263,9 @@ class _FrameFile:
                 os.ftruncate(file, self._size)
                 _write_all(file, self._header, 0)
             for start, stop in _runs(places):
-                _write_all(file, frames[start:stop], self._begin + places[start] * self.frame_bytes)
+                _write_all(file, frames[start:stop].data, self._begin + places[start] * self.frame_bytes)
                 marks = np.array([_mark(image) for image in frames[start:stop]], dtype="<u8")
-                _write_all(file, marks, _PAGE + 8 * places[start])
+                _write_all(file, marks.data, _PAGE + 8 * places[start])
         finally:
             os.close(file)
 
@@ -292,7 +291,7 @@ def _kept_size(path: Path) -> tuple[int, int] | None:
 
 
 def _mark(image: ndarray) -> int:
-    return zlib.crc32(image) | _PRESENT
+    return zlib.crc32(image.data) | _PRESENT
 
 
 def _runs(places: Sequence[int]) -> Iterator[tuple[int, int]]:
@@ -304,7 +303,7 @@ def _runs(places: Sequence[int]) -> Iterator[tuple[int, int]]:
             start = position
 
 
-def _write_all(file: int, data: bytes | ndarray, offset: int) -> None:
+def _write_all(file: int, data: bytes | memoryview, offset: int) -> None:
     left = memoryview(data).cast("B")
     while left:
         written = os.pwrite(file, left, offset)

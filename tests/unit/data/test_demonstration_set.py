@@ -39,7 +39,7 @@ def source(monkeypatch):
         )
 
     made = MemorySource([episode(length) for length in (5, 6, 1, 8)], name="lab", rate_hz=10)
-    monkeypatch.setattr(demonstration_set, "open_source", lambda root, *, name: made)
+    monkeypatch.setattr(demonstration_set, "open_source", lambda root, *, name, options: made)
     return made
 
 

@@ -1,13 +1,14 @@
 """Open a data set in HDF5 files, whichever of the known layouts it has."""
 
 from pathlib import Path
+from typing import Literal
 
 from vla_kit.data.readers._hdf5_files import HDF5Files, list_hdf5_files
 from vla_kit.data.readers._hdf5_libero import is_libero, open_libero
 from vla_kit.data.readers._hdf5_robomimic import open_robomimic
 from vla_kit.data.readers.hdf5_aloha import is_aloha, open_aloha
 from vla_kit.data.readers.hdf5_source import HDF5Source
-from vla_kit.errors import DataError, MissingExtraError
+from vla_kit.errors import DataError, MissingExtraError, SettingError
 
 try:
     import h5py
@@ -17,7 +18,9 @@ except ImportError as error:
 __all__ = ["open_hdf5"]
 
 
-def open_hdf5(root: str | Path, *, name: str | None = None) -> HDF5Source:
+def open_hdf5(
+    root: str | Path, *, name: str | None = None, channels: Literal["rgb", "bgr"] | None = None
+) -> HDF5Source:
     """Open a data set in HDF5 files; the layout is found by looking at the first of them.
 
     - robomimic (also MimicGen, RoboCasa): a group `data` of demonstrations, see `open_robomimic`.
@@ -27,8 +30,10 @@ def open_hdf5(root: str | Path, *, name: str | None = None) -> HDF5Source:
     Args:
         root: File, or folder of files.
         name: Name of the data set; the name of `root` without its suffix where None.
+        channels: Order of the colours in ALOHA's files, see `open_aloha`; `rgb` where None.
 
     Raises:
+        SettingError: If `channels` is unknown, or given for another layout.
         DataError: If a file is missing or broken, or the layout is none of these.
 
     Examples:
@@ -48,7 +53,9 @@ def open_hdf5(root: str | Path, *, name: str | None = None) -> HDF5Source:
     found = sorted(file)
     files.close()
     if aloha:
-        return open_aloha(root, name=name)
+        return open_aloha(root, name=name, channels=channels or "rgb")
+    if channels is not None:
+        raise SettingError(f"channels must be left out, got {channels!r} for {root}, which is not of ALOHA's layout.")
     if not grouped:
         raise DataError(
             f"{path} must hold a group 'data' (robomimic, LIBERO), or 'action' and a group 'observations' (ALOHA), "

@@ -1,14 +1,16 @@
 """Open a recorded data set without naming its format: look at what lies there."""
 
 import difflib
+import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Final, cast
 
+from vla_kit.data._suggestion import suggestion
 from vla_kit.data.source import EpisodeSource
-from vla_kit.errors import DataError
+from vla_kit.errors import DataError, SettingError
 
 __all__ = ["open_source"]
 
@@ -36,7 +38,9 @@ _FORMATS: Final[dict[str, tuple[Callable[[Path], bool], str, str]]] = {
 _HUB_ID: Final = re.compile(r"[\w.-]+/[\w.-]+")
 
 
-def open_source(root: str | Path, *, name: str | None = None) -> EpisodeSource:
+def open_source(
+    root: str | Path, *, name: str | None = None, options: Mapping[str, str | float] | None = None
+) -> EpisodeSource:
     """Open a data set of any format that vla-kit reads.
 
     A format is recognised by its files: LeRobot by `meta/info.json`, RLDS by `features.json` beside TFRecords, HDF5 by
@@ -45,12 +49,15 @@ def open_source(root: str | Path, *, name: str | None = None) -> EpisodeSource:
     Args:
         root: Folder, file or hub id such as `lerobot/pusht`.
         name: Name of the data set; that of the folder or file where None.
+        options: Further arguments of the format's own opener, such as `language` or `revision` of `open_lerobot`,
+            `split` of `RLDSSource`, `channels` of `open_hdf5`.
 
     Returns:
         The data set as it was recorded.
 
     Raises:
         DataError: If there is nothing, or nothing that any format knows; or what the format's own reader raises.
+        SettingError: If an option is none of the format.
         MissingExtraError: If the format needs a library that is not installed.
 
     Examples:
@@ -63,21 +70,28 @@ def open_source(root: str | Path, *, name: str | None = None) -> EpisodeSource:
     path = Path(root)
     if not path.exists():
         if _HUB_ID.fullmatch(str(root)) and not path.parent.is_dir():
-            return _opener("vla_kit.data.readers.lerobot", "open_lerobot")(root, name=name)
+            return _open("vla_kit.data.readers.lerobot", "open_lerobot", root, name=name, options=options or {})
         raise DataError(
             f"root must be a folder, a file or a hub id, got {root}, which does not exist. {_neighbour(path)}"
         )
     for matches, module, opener in _FORMATS.values():
         if matches(path):
-            return _opener(module, opener)(root, name=name)
+            return _open(module, opener, root, name=name, options=options or {})
     found = sorted(entry.name for entry in path.iterdir())[:8] if path.is_dir() else [path.name]
     raise DataError(
         f"root must hold a {', a '.join(_FORMATS)}, got {root} with {found}. Give the folder that holds those files."
     )
 
 
-def _opener(module: str, name: str) -> Callable[..., EpisodeSource]:
-    return cast(Callable[..., EpisodeSource], getattr(import_module(module), name))
+def _open(
+    module: str, opener: str, root: str | Path, *, name: str | None, options: Mapping[str, str | float]
+) -> EpisodeSource:
+    function = cast(Callable[..., EpisodeSource], getattr(import_module(module), opener))
+    known = [key for key in inspect.signature(function).parameters if key not in ("root", "name")]
+    for key in options:
+        if key not in known:
+            raise SettingError(f"options of {root} must be those of {opener}, got {key!r}. {suggestion(key, known)}")
+    return function(root, name=name, **options)
 
 
 def _neighbour(path: Path) -> str:

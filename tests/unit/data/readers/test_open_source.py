@@ -3,7 +3,7 @@ import pytest
 from vla_kit.data.readers import lerobot
 from vla_kit.data.readers.open import open_source
 from vla_kit.data.source import EpisodeSource
-from vla_kit.errors import DataError
+from vla_kit.errors import DataError, SettingError
 
 
 def test_finds_lerobot_in_a_folder(write_set):
@@ -37,9 +37,20 @@ def test_finds_rlds_in_a_folder(shared_data):
 
 def test_two_words_with_a_slash_are_of_the_hub(monkeypatch):
     asked = []
-    monkeypatch.setattr(lerobot, "open_lerobot", lambda root, *, name: asked.append((root, name)))
+    monkeypatch.setattr(
+        lerobot, "open_lerobot", lambda root, *, name, revision="main": asked.append((root, name, revision))
+    )
     open_source("lerobot/pusht", name="pusht")
-    assert asked == [("lerobot/pusht", "pusht")]
+    open_source("lerobot/pusht", options={"revision": "v2.1"})
+    assert asked == [("lerobot/pusht", "pusht", "main"), ("lerobot/pusht", None, "v2.1")]
+
+
+def test_an_option_of_another_format_is_refused(write_set):
+    root, _ = write_set("pick_up")
+    with pytest.raises(SettingError, match=r"must be those of open_lerobot, got 'langage'. Did you mean 'language'\?"):
+        open_source(root, options={"langage": "task"})
+    with pytest.raises(DataError, match="nowhere"):
+        open_source(root, options={"language": "nowhere"})
 
 
 def test_a_slip_in_a_path_is_no_hub_id(write_set, tmp_path, monkeypatch):
