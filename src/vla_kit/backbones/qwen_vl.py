@@ -1,4 +1,4 @@
-"""Qwen3-VL and Qwen3.5 of transformers as the backbone of a policy."""
+"""Qwen2.5-VL, Qwen3-VL and Qwen3.5 of transformers as the backbone of a policy."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -8,15 +8,21 @@ import torch
 from tokenizers import AddedToken, Tokenizer
 from torch import Tensor, nn
 from transformers import (
-    AutoConfig,
     AutoImageProcessor,
-    AutoModelForImageTextToText,
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen2VLImageProcessor,
 )
 
+from vla_kit.backbones._pretrained import (
+    apply_keeping_rotary,
+    check_layer,
+    load_model,
+    random_model,
+    refuse_adapters,
+    set_gradient_checkpointing,
+)
 from vla_kit.backbones.qwen_inputs import QwenInputs
 from vla_kit.backbones.vocabulary import tokenizer_from_tensor, tokenizer_to_tensor
 from vla_kit.embodiment.views import view_tokens
@@ -34,7 +40,7 @@ def add_view_tokens(model: PreTrainedModel, tokenizer: Tokenizer, view_tags: Seq
     only where it has no spare ones.
 
     Args:
-        model: Qwen model, whose embedding may grow.
+        model: Image-text-to-text model, whose embedding may grow.
         tokenizer: Its vocabulary, which grows.
         view_tags: Tags such as `ego` or `cam_left_wrist`.
 
@@ -62,6 +68,9 @@ def add_view_tokens(model: PreTrainedModel, tokenizer: Tokenizer, view_tags: Seq
             embedding.weight[known:size] = embedding.weight[:known].mean(dim=0)
 
 
+_FAMILIES = ("qwen2_5_vl", "qwen3_vl", "qwen3_5")  # their mixtures of experts begin alike
+
+
 class QwenVLBackbone(nn.Module):
     """A Qwen vision-language model as `Backbone`: observations in, states of its last layer out.
 
@@ -70,18 +79,20 @@ class QwenVLBackbone(nn.Module):
     when the module is cast.
 
     Args:
-        model: Qwen3-VL or Qwen3.5 model of transformers.
+        model: Qwen2.5-VL, Qwen3-VL or Qwen3.5 model of transformers. Other families go into `ImageTextBackbone`.
         tokenizer: Its vocabulary, with the tokens of the view tags (see `add_view_tokens`); copied.
         image_size: Side to which every image is resized, square [pixel]; a multiple of patch size times merge size.
             `None` keeps the aspect ratio and lets the image processor choose, as Qwen does.
-        image_processor: Normalisation and limits of the image size; `None` takes those of Qwen3-VL and
-            Qwen3.5, with the patch sizes of `model`.
+        image_processor: Normalisation and limits of the image size; `None` takes those of the family, with the patch
+            sizes of `model`.
         layer: Which states feed the action head, counted from the end: -1 the last layer after the final norm,
             -2 the output of the layer before it, and so on.
+        gradient_checkpointing: Whether layers compute their activations again on the way back in training instead of
+            keeping them: less memory, more time, the same gradients.
 
     Raises:
-        SettingError: If `layer` is no layer of the model, `image_size` does not fit the patches, or `tokenizer` has
-            more tokens than the model has embeddings.
+        SettingError: If `model` is of another family, `layer` is no layer of it, `image_size` does not fit the patches,
+            or `tokenizer` has more tokens than the model has embeddings.
         CheckpointError: If `tokenizer` lacks the vision tokens of the model.
 
     Examples:
@@ -107,24 +118,29 @@ class QwenVLBackbone(nn.Module):
         image_size: int | None = None,
         image_processor: Qwen2VLImageProcessor | None = None,
         layer: int = -1,
+        gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        layers = model.config.text_config.num_hidden_layers
-        if not -layers - 1 <= layer <= -1:
+        family = model.config.model_type
+        if not family.startswith(_FAMILIES):
             raise SettingError(
-                f"layer must lie in [{-layers - 1}, -1], got {layer}. Count from the end: -1 is the last layer."
+                f"model must be of a family in {list(_FAMILIES)}, got {family!r}. "
+                "Use vla_kit.backbones.image_text.ImageTextBackbone, which takes any."
             )
+        check_layer(layer, model.config.text_config.num_hidden_layers)
+        if gradient_checkpointing:
+            set_gradient_checkpointing(model)
         self.model = model
         self.layer = layer
         vision = model.config.vision_config
         if image_processor is None:
+            normalisation = {} if family == "qwen2_5_vl" else {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
             image_processor = Qwen2VLImageProcessor(
                 patch_size=vision.patch_size,
                 merge_size=vision.spatial_merge_size,
                 temporal_patch_size=vision.temporal_patch_size,
-                image_mean=[0.5, 0.5, 0.5],
-                image_std=[0.5, 0.5, 0.5],
                 size={"shortest_edge": 256 * 256, "longest_edge": 4096 * 4096},
+                **normalisation,
             )
         self._check_size(tokenizer, SettingError)
         self.inputs = QwenInputs(
@@ -147,6 +163,7 @@ class QwenVLBackbone(nn.Module):
         view_tags: Sequence[str],
         image_size: int | None = None,
         layer: int = -1,
+        gradient_checkpointing: bool = False,
         dtype: Literal["float32", "bfloat16", "float16", "auto"] = "auto",
         attention: str = "sdpa",
         revision: str | None = None,
@@ -158,8 +175,9 @@ class QwenVLBackbone(nn.Module):
             view_tags: Tags of all views that will ever be given; their tokens are added to the vocabulary.
             image_size: As in the constructor.
             layer: As in the constructor.
+            gradient_checkpointing: As in the constructor.
             dtype: Of the parameters; `auto` keeps what the checkpoint says.
-            attention: Attention implementation of transformers, such as `sdpa` or `flash_attention_2`.
+            attention: Attention implementation of transformers: `eager`, `sdpa`, `flash_attention_2` or another.
             revision: Branch, tag or commit of a hub id.
 
         Returns:
@@ -167,13 +185,11 @@ class QwenVLBackbone(nn.Module):
 
         Raises:
             CheckpointError: If `source` is written as a path and there is no such folder.
+            SettingError: If this machine or model lacks the attention implementation.
             OSError: If `source` is neither a complete folder nor a reachable hub id.
         """
-        _check_source(source)
-        model = AutoModelForImageTextToText.from_pretrained(
-            source, dtype=dtype, attn_implementation=attention, revision=revision
-        )
-        return cls._load_rest(model, source, revision, view_tags, image_size, layer)
+        model = load_model(source, dtype=dtype, attention=attention, revision=revision)
+        return cls._load_rest(model, source, revision, view_tags, image_size, layer, gradient_checkpointing)
 
     @classmethod
     def from_config(
@@ -183,6 +199,7 @@ class QwenVLBackbone(nn.Module):
         view_tags: Sequence[str],
         image_size: int | None = None,
         layer: int = -1,
+        gradient_checkpointing: bool = False,
         attention: str = "sdpa",
         revision: str | None = None,
     ) -> "QwenVLBackbone":
@@ -193,17 +210,17 @@ class QwenVLBackbone(nn.Module):
             view_tags: As in `from_pretrained`.
             image_size: As in the constructor.
             layer: As in the constructor.
+            gradient_checkpointing: As in the constructor.
             attention: Attention implementation of transformers.
             revision: Branch, tag or commit of a hub id.
 
         Raises:
             CheckpointError: If `source` is written as a path and there is no such folder.
+            SettingError: If this machine or model lacks the attention implementation.
             OSError: If `source` is neither a complete folder nor a reachable hub id.
         """
-        _check_source(source)
-        config = AutoConfig.from_pretrained(source, revision=revision)
-        model = AutoModelForImageTextToText.from_config(config, attn_implementation=attention)
-        return cls._load_rest(model, source, revision, view_tags, image_size, layer)
+        model = random_model(source, attention=attention, revision=revision)
+        return cls._load_rest(model, source, revision, view_tags, image_size, layer, gradient_checkpointing)
 
     @classmethod
     def _load_rest(
@@ -214,6 +231,7 @@ class QwenVLBackbone(nn.Module):
         view_tags: Sequence[str],
         image_size: int | None,
         layer: int,
+        gradient_checkpointing: bool,
     ) -> "QwenVLBackbone":
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision).backend_tokenizer
         add_view_tokens(model, tokenizer, view_tags)
@@ -223,6 +241,7 @@ class QwenVLBackbone(nn.Module):
             image_size=image_size,
             image_processor=AutoImageProcessor.from_pretrained(source, revision=revision),
             layer=layer,
+            gradient_checkpointing=gradient_checkpointing,
         )
 
     @property
@@ -270,7 +289,11 @@ class QwenVLBackbone(nn.Module):
 
         Args:
             folder: Made if absent.
+
+        Raises:
+            CheckpointError: If the model has LoRA adapters that are not merged.
         """
+        refuse_adapters(self.model)
         self.model.save_pretrained(folder)
         PreTrainedTokenizerFast(tokenizer_object=self.tokenizer).save_pretrained(folder)
         self.inputs.image_processor.save_pretrained(folder)
@@ -301,21 +324,5 @@ class QwenVLBackbone(nn.Module):
             )
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
-        rotary = [module for module in self.modules() if hasattr(module, "original_inv_freq")]
-        kept = [
-            (module, name, getattr(module, name)) for module in rotary for name in ("inv_freq", "original_inv_freq")
-        ]
-        super()._apply(fn, recurse)
-        for module, name, frequencies in kept:
-            if not frequencies.is_meta:
-                setattr(module, name, frequencies.to(getattr(module, name).device))
+        apply_keeping_rotary(self, lambda: super(QwenVLBackbone, self)._apply(fn, recurse))
         return self
-
-
-def _check_source(source: str | Path) -> None:
-    is_path = isinstance(source, Path) or source.startswith(("/", ".", "~"))
-    if is_path and not Path(source).is_dir():
-        raise CheckpointError(
-            f"source must be a folder or a hub id, got {str(source)!r}, which does not exist. "
-            "Write one with save_pretrained, or give an id such as 'Qwen/Qwen3.5-4B'."
-        )

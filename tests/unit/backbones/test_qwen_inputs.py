@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from transformers import Qwen2TokenizerFast, Qwen2VLImageProcessor
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from vla_kit.backbones.qwen_inputs import QwenInputs, mrope_positions
 from vla_kit.backbones.vocabulary import train_tokenizer
@@ -82,12 +83,13 @@ def test_native_size_keeps_the_aspect_ratio():
     assert (tensors["input_ids"] == 2).sum(1).tolist() == [8, 4]
 
 
-def test_golden_pixels_of_the_real_processor(shared_data):
+@pytest.mark.parametrize("processor_class", [Qwen2VLImageProcessor, Qwen2VLImageProcessorPil])
+def test_golden_pixels_of_the_real_processor(shared_data, processor_class):
     golden = np.load(shared_data / "processor" / "qwen3vl_two_image_golden.npz")
     settings = json.loads((shared_data / "processor" / "qwen3vl_processor_config.json").read_text())["image_processor"]
     settings.pop("image_processor_type")
     merged = (golden["grid"].prod(1) // 4).tolist()
-    inputs = build(image_processor=Qwen2VLImageProcessor(**settings), image_size=None, context_length=1000)
+    inputs = build(image_processor=processor_class(**settings), image_size=None, context_length=1000)
     pixels = torch.from_numpy(golden["pv"])
     undone = []  # the images themselves are not stored: undo the patches, and the round trip must be exact
     for (_, rows, columns), part in zip(

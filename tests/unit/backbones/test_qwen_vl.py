@@ -6,10 +6,13 @@ import torch
 from transformers import (
     AutoModelForImageTextToText,
     PreTrainedTokenizerFast,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
     Qwen2VLImageProcessor,
     Qwen3_5ForConditionalGeneration,
     Qwen3VLForConditionalGeneration,
 )
+from transformers.utils import is_flash_attn_2_available
 
 from vla_kit.backbones.qwen_vl import QwenVLBackbone, add_view_tokens
 from vla_kit.backbones.tiny import tiny_qwen3_5, tiny_qwen3_vl
@@ -17,7 +20,35 @@ from vla_kit.errors import CheckpointError, SettingError
 from vla_kit.protocols import Backbone, Observation
 
 CORPUS = ["pick up the red cup", "push the puck to the goal"]
-FAMILIES = {"qwen3_vl": tiny_qwen3_vl, "qwen3_5": tiny_qwen3_5}
+
+
+def tiny_qwen2_5_vl(*, hidden, vision_layers, vocabulary_size, image_size, seed=0, **vocabulary):
+    settings = {"hidden": hidden, "vocabulary_size": vocabulary_size, "image_size": image_size, **vocabulary}
+    tokenizer = tiny_qwen3_vl(vision_layers=1, **settings).tokenizer
+    tokens = {"vision_start": "vision_start", "vision_end": "vision_end", "image": "image_pad", "video": "video_pad"}
+    vision = {"depth": vision_layers, "hidden_size": hidden, "out_hidden_size": hidden, "intermediate_size": 64}
+    vision |= {"num_heads": 4, "patch_size": 8, "window_size": 16, "fullatt_block_indexes": [vision_layers - 1]}
+    text = {"vocab_size": vocabulary_size, "hidden_size": hidden, "intermediate_size": 64, "num_hidden_layers": 2}
+    text |= {"num_attention_heads": 4, "num_key_value_heads": 4, "max_position_embeddings": 1024}
+    text["rope_parameters"] = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]}
+    config = Qwen2_5_VLConfig(
+        vision_config=vision,
+        text_config=text,
+        tie_word_embeddings=True,
+        **{f"{name}_token_id": tokenizer.token_to_id(f"<|{token}|>") for name, token in tokens.items()},
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = Qwen2_5_VLForConditionalGeneration(config)
+    return QwenVLBackbone(model, tokenizer=tokenizer, image_size=image_size)
+
+
+FAMILIES = {"qwen2_5_vl": tiny_qwen2_5_vl, "qwen3_vl": tiny_qwen3_vl, "qwen3_5": tiny_qwen3_5}
+CLASSES = {
+    "qwen2_5_vl": Qwen2_5_VLForConditionalGeneration,
+    "qwen3_vl": Qwen3VLForConditionalGeneration,
+    "qwen3_5": Qwen3_5ForConditionalGeneration,
+}
 
 
 def image(seed=0, size=32):
@@ -67,8 +98,7 @@ def test_satisfies_the_protocol(backbone):
 
 def test_hidden_states_and_positions_are_those_of_transformers(family, checkpoint):
     backbone = QwenVLBackbone.from_pretrained(checkpoint, view_tags=["ego", "wrist"], image_size=32)
-    classes = {"qwen3_vl": Qwen3VLForConditionalGeneration, "qwen3_5": Qwen3_5ForConditionalGeneration}
-    assert type(backbone.model) is classes[family]
+    assert type(backbone.model) is CLASSES[family]
     inputs = backbone.prepare(MIXED)
     context = backbone(inputs, with_logits=True)
 
@@ -257,6 +287,45 @@ def test_refused_arguments(backbone, tmp_path):
         QwenVLBackbone(backbone.model, **settings | {"image_size": 20})
     with pytest.raises(CheckpointError, match=r"source must be a folder or a hub id, got '.*nothing'"):
         QwenVLBackbone.from_pretrained(tmp_path / "nothing", view_tags=[])
+
+
+def test_normalisation_is_that_of_the_family():
+    first, second = build("qwen2_5_vl"), build("qwen3_vl")
+    assert list(first.inputs.image_processor.image_mean) == pytest.approx([0.48145466, 0.4578275, 0.40821073])
+    assert list(second.inputs.image_processor.image_mean) == [0.5] * 3
+
+
+def test_gradient_checkpointing_changes_no_gradient(backbone):
+    first, second = copy.deepcopy(backbone).train(), copy.deepcopy(backbone).train()
+    second = QwenVLBackbone(
+        second.model, tokenizer=second.tokenizer, image_size=32, gradient_checkpointing=True
+    ).train()
+    layer = first.model.get_decoder().layers[0], second.model.get_decoder().layers[0]
+    calls = [0, 0]
+    for index, module in enumerate(layer):
+        module.input_layernorm.register_forward_hook(lambda *_, index=index: calls.__setitem__(index, calls[index] + 1))
+    for one in (first, second):
+        one(one.prepare(MIXED)).hidden.square().mean().backward()
+    assert calls == [1, 2]  # computed again on the way back
+    for one, other in zip(first.parameters(), second.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad)
+
+
+def test_attention_is_the_users_choice(checkpoint):
+    settings = {"view_tags": ["ego", "wrist"], "image_size": 32}
+    first = QwenVLBackbone.from_pretrained(checkpoint, attention="eager", **settings)
+    second = QwenVLBackbone.from_pretrained(checkpoint, **settings)
+    assert first.model.config._attn_implementation == "eager"
+    assert second.model.config._attn_implementation == "sdpa"
+    mask = first(first.prepare(MIXED)).mask
+    torch.testing.assert_close(
+        first(first.prepare(MIXED)).hidden[mask], second(second.prepare(MIXED)).hidden[mask], atol=1e-4, rtol=1e-4
+    )
+    with pytest.raises(SettingError, match=r"attention must be an implementation .* got 'quick'"):
+        QwenVLBackbone.from_pretrained(checkpoint, attention="quick", **settings)
+    if not is_flash_attn_2_available():
+        with pytest.raises(SettingError, match=r"attention must be .* got 'flash_attention_2'.*Use 'sdpa' or 'eager'"):
+            QwenVLBackbone.from_config(checkpoint, attention="flash_attention_2", **settings)
 
 
 def test_no_warnings_in_a_training_step(family):
