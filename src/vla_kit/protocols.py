@@ -36,12 +36,19 @@ class Context:
         mask: True where a token is real. Whatever stands in a padded token changes nothing.
         position_ids: Rotary positions on the axes (time, height, width); text has three equal entries.
         logits: Next-token logits where the caller asked for them.
+        embodiments: Robot of each sample, for heads that have parts for single robots; the caller of a backbone adds
+            it with `dataclasses.replace`. Empty where nobody needs it.
+        state: Normalised state of each robot, for heads that read it; None where nobody needs it.
+        state_mask: True where an entry of the state is real.
     """
 
     hidden: Float[Tensor, "batch token width"]
     mask: Bool[Tensor, "batch token"]
     position_ids: Int[Tensor, "3 batch token"]
     logits: Float[Tensor, "batch token vocabulary"] | None = None
+    embodiments: tuple[str, ...] = ()
+    state: Float[Tensor, "batch channel"] | None = None
+    state_mask: Bool[Tensor, "batch channel"] | None = None
 
 
 @runtime_checkable

@@ -3,6 +3,7 @@
 from vla_kit.embodiment.presets import PRESETS, preset
 from vla_kit.embodiment.prompter import EmbodimentPrompter
 from vla_kit.embodiment.spec import Arms, EmbodimentSpec, Task
+from vla_kit.embodiment.state_text import state_bins, state_from_bins, state_text
 from vla_kit.embodiment.views import check_view_tag, frame_token, view_tokens, wrap_view
 
 __all__ = [
@@ -14,6 +15,9 @@ __all__ = [
     "check_view_tag",
     "frame_token",
     "preset",
+    "state_bins",
+    "state_from_bins",
+    "state_text",
     "view_tokens",
     "wrap_view",
 ]

@@ -2,8 +2,12 @@
 
 from collections.abc import Sequence
 
+from jaxtyping import Float
+from torch import Tensor
+
 from vla_kit.actions import ActionSpace
 from vla_kit.embodiment.spec import EmbodimentSpec
+from vla_kit.embodiment.state_text import state_text
 from vla_kit.errors import EmbodimentError, SettingError
 
 __all__ = ["EmbodimentPrompter"]
@@ -87,7 +91,14 @@ class EmbodimentPrompter:
             )
         return self._specs[name]
 
-    def __call__(self, embodiment: str, instruction: str, chunk_size: int | None = None) -> str:
+    def __call__(
+        self,
+        embodiment: str,
+        instruction: str,
+        chunk_size: int | None = None,
+        *,
+        state: Float[Tensor, " size"] | None = None,
+    ) -> str:
         """Write the prompt.
 
         Args:
@@ -95,6 +106,8 @@ class EmbodimentPrompter:
             instruction: What to do, in the words of the data set.
             chunk_size: Number of actions to announce, at least 1; the robot's own where None. A stage that predicts
                 whole trajectories gives the length of the trajectory.
+            state: Normalised state of the robot, which stands in front of the instruction in 256 bins per channel;
+                left out where None, as the paper does by default.
 
         Returns:
             The text, on one line.
@@ -102,6 +115,7 @@ class EmbodimentPrompter:
         Raises:
             EmbodimentError: If the name is unknown.
             SettingError: If `instruction` holds no word or `chunk_size` is below 1.
+            DataError: If an entry of `state` is NaN or infinite.
         """
         spec = self.spec(embodiment)
         count = spec.chunk_size if chunk_size is None else chunk_size
@@ -110,10 +124,11 @@ class EmbodimentPrompter:
         navigates = spec.task == "navigation"
         convention = f" {_convention_sentence(spec)}" if self._state_convention or navigates else ""
         actions = "waypoints" if navigates else "control actions"
+        seen = "" if state is None else f"{state_text(state)} "
         return (
             f"The robot is {_phrase(spec.robot_tag)}{_body(spec)}. "
             f"The control frequency is {_rate(spec.rate_hz)} Hz.{convention} "
-            f"Please predict the next {count} {actions} to execute the following task: {_sentence(instruction)}"
+            f"Please predict the next {count} {actions} to execute the following task: {seen}{_sentence(instruction)}"
         )
 
 

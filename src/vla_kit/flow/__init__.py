@@ -5,7 +5,16 @@ from 1 to 0. Nothing here knows a network.
 """
 
 from vla_kit.flow.path import interpolate, target_velocity
-from vla_kit.flow.solvers import Euler, Heun
+from vla_kit.flow.solvers import Euler, Heun, Midpoint
 from vla_kit.flow.time import BetaTime, SigmoidNormalTime, UniformTime
 
-__all__ = ["BetaTime", "Euler", "Heun", "SigmoidNormalTime", "UniformTime", "interpolate", "target_velocity"]
+__all__ = [
+    "BetaTime",
+    "Euler",
+    "Heun",
+    "Midpoint",
+    "SigmoidNormalTime",
+    "UniformTime",
+    "interpolate",
+    "target_velocity",
+]

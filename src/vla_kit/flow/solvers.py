@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vla_kit.errors import SettingError
 
-__all__ = ["Euler", "Heun"]
+__all__ = ["Euler", "Heun", "Midpoint"]
 
 
 class Euler:
@@ -90,6 +90,48 @@ class Heun:
             here = field(noisy, _time(noisy, 1 - step / self.steps))
             there = field(noisy - here / self.steps, _time(noisy, 1 - (step + 1) / self.steps))
             noisy = noisy - (here + there) / (2 * self.steps)
+        return noisy
+
+
+class Midpoint:
+    """Second-order steps of equal length from time 1 to time 0; two field evaluations each, none at time 0.
+
+    Where `Heun` averages the velocities at both ends of a step, this takes the one in the middle. The field is never
+    asked at time 0, so it suits heads that divide by the time, such as `AnchoredHead`.
+
+    Args:
+        steps: Number of steps, at least 1.
+
+    Raises:
+        SettingError: If `steps` is below 1.
+
+    Examples:
+        >>> import torch
+        >>> round(Midpoint(steps=8)(lambda noisy, time: noisy, torch.ones(1, 1, 1)).item(), 2)  # 1 / e
+        0.37
+
+    Source:
+        Not in Qwen-VLA, which uses Euler; the explicit midpoint method (Runge, 1895), the default of flow_matching.
+    """
+
+    def __init__(self, *, steps: int = 4) -> None:
+        _check_steps(steps)
+        self.steps = steps
+
+    def __repr__(self) -> str:
+        return f"Midpoint(steps={self.steps})"
+
+    def __call__(
+        self,
+        field: Callable[[Tensor, Tensor], Tensor],
+        noise: Float[Tensor, "batch ..."],
+    ) -> Float[Tensor, "batch ..."]:
+        """Integrate `field(noisy, time[batch]) -> velocity` from `noise` at time 1 to the action at time 0."""
+        noisy = noise
+        for step in range(self.steps):
+            here = field(noisy, _time(noisy, 1 - step / self.steps))
+            middle = noisy - here / (2 * self.steps)
+            noisy = noisy - field(middle, _time(noisy, 1 - (step + 0.5) / self.steps)) / self.steps
         return noisy
 
 

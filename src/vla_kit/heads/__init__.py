@@ -2,8 +2,23 @@
 
 from vla_kit.heads.anchored import AnchoredContext, AnchoredHead
 from vla_kit.heads.blocks import DiTBlock
+from vla_kit.heads.concatenated import ConcatenatedProjection
 from vla_kit.heads.conditioned import Conditioned
 from vla_kit.heads.dit import DiTHead
+from vla_kit.heads.per_embodiment import PerEmbodimentProjection
+from vla_kit.heads.projection import ActionProjection
 from vla_kit.heads.sampling import sample_actions
+from vla_kit.heads.state_token import StateTokenHead
 
-__all__ = ["AnchoredContext", "AnchoredHead", "Conditioned", "DiTBlock", "DiTHead", "sample_actions"]
+__all__ = [
+    "ActionProjection",
+    "AnchoredContext",
+    "AnchoredHead",
+    "ConcatenatedProjection",
+    "Conditioned",
+    "DiTBlock",
+    "DiTHead",
+    "PerEmbodimentProjection",
+    "StateTokenHead",
+    "sample_actions",
+]

@@ -24,6 +24,7 @@ class Conditioned:
         angles: Rotary cosine and sine of `tokens`; attention "joint" only.
         keys: Keys of the context, one tensor per block; attention "cached" only.
         values: Values of the context, one tensor per block; attention "cached" only.
+        address: Where the head's action projection finds the robots; for heads that have one only.
 
     Examples:
         >>> import torch
@@ -46,6 +47,7 @@ class Conditioned:
     angles: tuple[Tensor, Tensor] | None = None
     keys: tuple[Float[Tensor, "batch token head head_width"], ...] = ()
     values: tuple[Float[Tensor, "batch token head head_width"], ...] = ()
+    address: Int[Tensor, "batch ..."] | None = None
 
 
 def check_context_width(context: Context, width: int) -> None:

@@ -1,17 +1,19 @@
 """The action expert: a diffusion transformer over one sequence of context and action tokens."""
 
 import math
-from collections.abc import Sequence
-from typing import Literal, cast
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Literal, cast
 
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from vla_kit.errors import SettingError, ShapeError
+from vla_kit.errors import EmbodimentError, SettingError, ShapeError
 from vla_kit.heads.blocks import DiTBlock, attend, normalise
 from vla_kit.heads.conditioned import Conditioned, check_context_width
+from vla_kit.heads.projection import ActionProjection
 from vla_kit.heads.rope import default_sections, rotary_angles, validate_sections
 from vla_kit.protocols import Context
 
@@ -49,10 +51,13 @@ class DiTHead(nn.Module):
         sections: Rotated pairs of a head on the axes (time, height, width). Twice their sum may be below the head's
             width; the rest is not rotated. None rotates the whole head in even shares.
         rope_theta: Base of the rotary frequencies; use the backbone's.
+        projection: Makes an `ActionProjection` of `channels` and `width`, such as
+            `partial(PerEmbodimentProjection, embodiments=["arm"])`; contexts must then name their robots. None is the
+            paper's choice: zero padding into one network that all robots share.
 
     Raises:
-        SettingError: If a size is below 1, `width` does not divide into even heads, `sections` do not fit, or
-            `attention` is unknown.
+        SettingError: If a size is below 1, `width` does not divide into even heads, `sections` do not fit,
+            `attention` is unknown, or `projection` makes something else.
 
     Examples:
         >>> import torch
@@ -94,6 +99,7 @@ class DiTHead(nn.Module):
         attention: Literal["joint", "cached"] = "joint",
         sections: Sequence[int] | None = None,
         rope_theta: float = 1e7,
+        projection: Callable[[int, int], nn.Module] | None = None,
     ) -> None:
         super().__init__()
         for name, value in (("context_width", context_width), ("channels", channels), ("depth", depth)):
@@ -121,8 +127,12 @@ class DiTHead(nn.Module):
         self.context_width = context_width
         self.channels = channels
         self.context_projection = nn.Linear(context_width, width)
-        self.action_in = nn.Sequential(nn.Linear(channels, width), nn.SiLU(), nn.Linear(width, width))
-        self.action_out = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, channels))
+        self.projection: Any = None
+        if projection is None:
+            self.action_in = nn.Sequential(nn.Linear(channels, width), nn.SiLU(), nn.Linear(width, width))
+            self.action_out = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, channels))
+        else:
+            self.projection = _checked(projection(channels, width))
         self.time_embedding = nn.Sequential(nn.Linear(TIME_FEATURES, width), nn.SiLU(), nn.Linear(width, width))
         self.output_modulation = nn.Linear(width, 2 * width)
         self.reset_parameters()
@@ -131,20 +141,23 @@ class DiTHead(nn.Module):
         """Draw all weights anew, e.g. after `to_empty` on a head built on the meta device."""
         for block in self._blocks():
             block.reset_parameters()
-        for part in (self.context_projection, self.action_in, self.action_out, self.time_embedding):
+        shared = [] if self.projection is not None else [self.action_in, self.action_out]
+        for part in (self.context_projection, *shared, self.time_embedding):
             for layer in part.modules():
                 if isinstance(layer, nn.Linear):
                     nn.init.xavier_uniform_(layer.weight)
                     nn.init.zeros_(layer.bias)
-        for layer in (self.output_modulation, self.action_out[-1]):
+        for layer in (self.output_modulation, *(part[-1] for part in shared[1:])):
             for parameter in layer.parameters():
                 nn.init.zeros_(parameter)
+        if self.projection is not None:
+            self.projection.reset_parameters()
 
     def parameter_table(self) -> dict[str, int]:
         """Parameters per part, in the rows of the paper's table; they sum to all parameters of the head."""
         parts: dict[str, list[nn.Module]] = {
             "blocks": [self.blocks],
-            "action_mlps": [self.action_in, self.action_out],
+            "action_mlps": [self.action_in, self.action_out] if self.projection is None else [self.projection],
             "context_projection": [self.context_projection],
             "time_embedding": [self.time_embedding],
             "output_modulation": [self.output_modulation],
@@ -165,8 +178,10 @@ class DiTHead(nn.Module):
 
         Raises:
             ShapeError: If the context does not have `context_width` features.
+            EmbodimentError: If a head with a projection meets a robot that it does not know, or none.
         """
         check_context_width(context, self.context_width)
+        address = self._address(context)
         hidden, mask = context.hidden, context.mask
         dtype = self.context_projection.weight.dtype
         tokens = self.context_projection(torch.where(mask[..., None], hidden, 0).to(dtype))
@@ -175,7 +190,7 @@ class DiTHead(nn.Module):
         next_position = nn.functional.pad(real, (1, 0), value=-1).amax((0, 2)) + 1
         angles = rotary_angles(position_ids, sections=self.sections, theta=self.rope_theta)
         if self.attention == "joint":
-            return Conditioned(mask=mask, next_position=next_position, tokens=tokens, angles=angles)
+            return Conditioned(mask=mask, next_position=next_position, tokens=tokens, angles=angles, address=address)
         keep = _or_all(mask)[:, None, None]
         clean = self._embed_time(torch.zeros(1, device=hidden.device))
         keys, values = [], []
@@ -186,7 +201,9 @@ class DiTHead(nn.Module):
             values.append(value)
             if number < len(self.blocks):  # nobody reads the context after the last block
                 tokens = block.update(tokens, attend(query, key, value, keep), modulation)
-        return Conditioned(mask=mask, next_position=next_position, keys=tuple(keys), values=tuple(values))
+        return Conditioned(
+            mask=mask, next_position=next_position, keys=tuple(keys), values=tuple(values), address=address
+        )
 
     def forward(
         self,
@@ -215,14 +232,16 @@ class DiTHead(nn.Module):
         draws = noisy_actions.shape[0] // conditioned.mask.shape[0]
         steps = mask.any(-1)
         embedded_time = self._embed_time(time)
-        tokens = self.action_in(torch.where(mask, noisy_actions, 0).to(embedded_time.dtype))
+        actions = torch.where(mask, noisy_actions, 0).to(embedded_time.dtype)
+        project, answer = self._action_networks(conditioned)
+        tokens = project(actions)
         angles = self._action_angles(conditioned.next_position, noisy_actions.shape[1], draws)
         if conditioned.tokens is None:
             tokens = self._cached(tokens, embedded_time, angles, conditioned, steps, draws)
         else:
             tokens = self._joint(tokens, embedded_time, angles, conditioned, steps, draws)
         shift, scale = self.output_modulation(nn.functional.silu(embedded_time))[:, None].chunk(2, dim=-1)
-        velocity = self.action_out(normalise(tokens, shift, scale + 1))
+        velocity = answer(normalise(tokens, shift, scale + 1))
         return torch.where(mask, velocity.to(noisy_actions.dtype), 0)
 
     def _joint(
@@ -286,6 +305,32 @@ class DiTHead(nn.Module):
             tokens = block.update(tokens, attended, modulation)
         return tokens
 
+    def _address(self, context: Context) -> Int[Tensor, "batch ..."] | None:
+        if self.projection is None:
+            return None
+        if len(context.embodiments) != context.mask.shape[0]:
+            raise EmbodimentError(
+                f"context.embodiments must name the robot of each of the {context.mask.shape[0]} samples, got "
+                f"{len(context.embodiments)} names. This head has parts for single robots: add the names to the "
+                "context with dataclasses.replace."
+            )
+        address: Tensor = self.projection.address(context.embodiments, device=context.hidden.device)
+        return address
+
+    def _action_networks(
+        self, conditioned: Conditioned
+    ) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+        """Actions to tokens and tokens to velocities, for the robots of a context."""
+        if self.projection is None:
+            return self.action_in, self.action_out
+        if conditioned.address is None:
+            raise SettingError(
+                "context must come from condition() of a head with this projection, got another head's. "
+                "Call condition() of this head."
+            )
+        encode, decode = self.projection.encode, self.projection.decode
+        return partial(encode, address=conditioned.address), partial(decode, address=conditioned.address)
+
     def _blocks(self) -> list[DiTBlock]:
         return cast(list[DiTBlock], list(self.blocks))  # ModuleList forgets the class of its elements
 
@@ -329,6 +374,15 @@ class DiTHead(nn.Module):
                 f"context must come from condition() of a head with attention {self.attention!r}, got the other mode. "
                 "Call condition() of this head."
             )
+
+
+def _checked(projection: nn.Module) -> nn.Module:
+    if not isinstance(projection, ActionProjection):
+        raise SettingError(
+            f"projection must make an ActionProjection, got {type(projection).__name__}. "
+            "Give a class such as PerEmbodimentProjection with its robots."
+        )
+    return projection
 
 
 def _or_all(keep: Bool[Tensor, "*batch token"]) -> Bool[Tensor, "*batch token"]:

@@ -1,6 +1,7 @@
 """Backbone inputs to native actions: the one path from context to robot, for validation, serving and evaluation."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -66,8 +67,9 @@ def predict_actions(
     Source:
         Qwen-VLA, arXiv 2605.30280, section 2.5 and equation 5.
     """
+    context = replace(backbone(inputs), embodiments=tuple(embodiments))
     values = sample_actions(
-        head, backbone(inputs), mask, solver=solver, generator=generator, noise=noise, temperature=temperature
+        head, context, mask, solver=solver, generator=generator, noise=noise, temperature=temperature
     )
     return normalizer.denormalize(MaskedActions(values, mask), embodiments)
 
