@@ -1,6 +1,7 @@
 """Training of a vision-language-action model: parts in, losses, logs and an optimiser out."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -21,6 +22,7 @@ from vla_kit.protocols import Backbone, Observation
 from vla_kit.training._hparams import record_hyperparameters
 from vla_kit.training.parameter_groups import parameter_groups
 from vla_kit.training.schedule import warmup_cosine
+from vla_kit.training.sharding import shard
 
 __all__ = ["VLAModule"]
 
@@ -139,6 +141,12 @@ class VLAModule(LightningModule):
         """
         self.normalizer.add(embodiment, stats, self.prompter.spec(embodiment).action_space)
 
+    def configure_model(self) -> None:
+        """Divide backbone and head among the processes, where the strategy does that: `ShardedStrategy`."""
+        mesh: Any = self.device_mesh
+        if mesh is not None:
+            shard((self.backbone, self.head), mesh["data_parallel"])
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch, logged per robot too."""
         per_sample = self._flow_loss(batch)
@@ -201,7 +209,8 @@ class VLAModule(LightningModule):
 
     def _flow_loss(self, batch: Batch, *, generator: torch.Generator | None = None) -> Float[Tensor, " batch"]:
         actions = self.normalizer.normalize(batch.actions, batch.embodiments)
-        return self.flow_loss(self.head, actions, self.backbone(batch.backbone_inputs), generator=generator)
+        context = replace(self.backbone(batch.backbone_inputs), embodiments=batch.embodiments)
+        return self.flow_loss(self.head, actions, context, generator=generator)
 
     def _predict(self, batch: Batch, *, generator: torch.Generator | None = None) -> MaskedActions:
         return predict_actions(
