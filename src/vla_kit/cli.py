@@ -30,6 +30,7 @@ __all__ = ["VERBS", "VLACLI", "console", "evaluate_checkpoint", "main"]
 VERBS: Final[dict[str, str]] = {
     "evaluate": "vla_kit.cli:evaluate_checkpoint",
     "consolidate": "vla_kit.training.consolidate:consolidate_checkpoint",
+    "data synthesize": "vla_kit.data.synthesis.synthesize:synthesize",
     "data stats": "vla_kit.data.statistics.write:write_statistics",
     "data clean": "vla_kit.data.cleaning.clean:clean",
     "data convert": "vla_kit.data.conversion:convert",

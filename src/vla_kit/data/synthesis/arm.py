@@ -109,7 +109,9 @@ def _read_arm(path: Path) -> Arm:
     known = {field.name for field in fields(Arm)}
     if not isinstance(described, dict) or not set(described) <= known:
         raise SettingError(f"{path} must hold keys among {sorted(known)}, got {described!r}. Correct the file.")
-    settings = {key: tuple(value) if isinstance(value, list) else value for key, value in described.items()}
+    settings: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in described.items()
+    }
     for key in ("model", "packages"):
         if settings.get(key) is not None:
             settings[key] = str(path.parent / settings[key])
@@ -164,12 +166,12 @@ _KNOWN: Final[dict[str, dict[str, Any]]] = {
     "z1": {
         "model": "z1_description/urdf/z1.urdf",
         "joints": tuple(f"joint{number}" for number in range(1, 7)),
-        "home": (0.0, 1.3, -1.2, 1.4, 0.0, 0.0),
+        "home": (0.0, 1.64, -1.37, 1.3, 0.0, 0.0),
         "flange": "gripperStator",
-        "tool_m": (0.16, 0.0, 0.0),
+        "tool_m": (0.135, 0.0, 0.0),
         "tool_quaternion_wxyz": (0.5, 0.5, 0.5, 0.5),
         "fixed": {"jointGripper": -0.5},
         "max_acceleration": (8.0,) * 6,
-        "radius_m": (0.24, 0.4),
+        "radius_m": (0.2, 0.3),
     },
 }

@@ -26,6 +26,7 @@ _LONGEST_STEP_RAD: Final = 0.3
 _LIMIT_MARGIN_RAD: Final = 0.01
 _HULL_VERTICES: Final = 48  # of a convex hull that stands for a link
 _TOOL: Final = "vla_kit_tool"
+_TABLE: Final = "vla_kit_table"
 
 
 class ArmModel:
@@ -52,6 +53,8 @@ class ArmModel:
             spec, velocities = _read(path, arm)
             _add_tool_and_table(spec, arm)
             self._model = spec.compile()
+        except SettingError:
+            raise
         except (ValueError, ElementTree.ParseError) as error:
             raise DataError(f"{path} must be a URDF or MJCF that MuJoCo reads, got: {error}. Correct it.") from error
         self._data = mujoco.MjData(self._model)
@@ -113,6 +116,18 @@ class ArmModel:
         """Whether a posture touches the table or lets two links touch."""
         touching = self._touching(joints)
         return bool(touching.size and not np.isin(touching, self._ignored).all())
+
+    def touches_table(self) -> bool:
+        """Whether a link touched the table in the posture last looked at with `collides`."""
+        table = self._model.geom(_TABLE).id
+        return bool((self._data.contact.geom[self._data.contact.dist < 0] == table).any()) if self._data.ncon else False
+
+    def tool_pose(self) -> tuple[Float[ndarray, " 3"], Float[ndarray, " 4"]]:
+        """Position [m] and quaternion (scalar last, at least 0) of the tool in the posture last looked at."""
+        quaternion = np.empty(4)
+        mujoco.mju_mat2Quat(quaternion, self._data.site_xmat[self._tool])
+        ordered = quaternion[[1, 2, 3, 0]]
+        return self._data.site_xpos[self._tool].copy(), -ordered if ordered[3] < 0 else ordered
 
     def _joint(self, name: str, field: str) -> int:
         return int(getattr(self._model.joint(name), field)[0])
@@ -190,9 +205,7 @@ def _add_tool_and_table(spec: mujoco.MjSpec, arm: Arm) -> None:
             tool.add_geom(type=box, size=(0.01, 0.006, 0.033), pos=(0.0, side * 0.046, -0.025))
     for mesh in spec.meshes:
         mesh.maxhullvert = _HULL_VERTICES
-    spec.worldbody.add_geom(
-        name="vla_kit_table", type=mujoco.mjtGeom.mjGEOM_BOX, size=(2.0, 2.0, 0.05), pos=(0.0, 0.0, -0.05)
-    )
+    spec.worldbody.add_geom(name=_TABLE, type=mujoco.mjtGeom.mjGEOM_BOX, size=(2.0, 2.0, 0.05), pos=(0.0, 0.0, -0.05))
 
 
 def _velocities(arm: Arm, found: dict[str, float]) -> tuple[float, ...]:

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from vla_kit.data.readers import hdf5_files
+from vla_kit.data.readers import _hdf5_files as hdf5_files
 from vla_kit.data.readers._hdf5_files import HDF5Files, list_hdf5_files
 from vla_kit.data.readers._shared_cache import SharedCache
 from vla_kit.data.readers.hdf5_source import HDF5Episode, HDF5Source
