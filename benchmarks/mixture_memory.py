@@ -38,7 +38,7 @@ VIEWS = {"front": "observation.images.front", "wrist": "observation.images.wrist
 def main() -> None:
     """Write the sets, let processes take turns and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    defaults = (("few", 5), ("many", 500), ("repeats", 6), ("samples", 2000), ("episodes", 50), ("open-sets", 32))
+    defaults = (("few", 5), ("many", 500), ("repeats", 6), ("samples", 600), ("episodes", 50), ("open-sets", 32))
     for name, default in defaults:
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--results", type=Path, help="file of docs/results to write the figures to")

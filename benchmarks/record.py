@@ -11,6 +11,8 @@ from math import comb
 from pathlib import Path
 from typing import Any
 
+PLACES = {"--results", "--folder", "--lerobot-python"}  # of one machine alone
+
 
 def median_interval(values: Sequence[float]) -> dict[str, float]:
     """Median with the narrowest pair of order statistics that holds it with at least 95 %, whatever the distribution.
@@ -33,9 +35,9 @@ def provenance() -> dict[str, str]:
         for line in Path("/proc/cpuinfo").read_text().splitlines()
         if line.startswith("model name")
     ]
-    words = [word for word in sys.argv[1:] if not word.startswith("--results")]
+    shown = [word for word, before in zip(sys.argv[1:], sys.argv, strict=False) if not {word, before} & PLACES]
     return {
-        "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *words]),
+        "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *shown]),
         "commit": done.stdout.strip() or "unknown",
         "date": datetime.now(tz=UTC).date().isoformat(),
         "machine": f"{processors[0] if processors else 'unknown processor'}, {os.cpu_count()} cores",

@@ -77,17 +77,17 @@ class ChunkDataset(Dataset[Sample]):
     def __getitems__(self, items: Sequence[int]) -> list[Sample]:
         """Several items, read together; a `DataLoader` asks so for a batch."""
         places = [self._place(item) for item in items]
-        samples = []
+        embodiment, dataset, samples = self.reader.embodiment, self.reader.name, []
         for (episode, frame), views in zip(places, frames_at(self.reader, places), strict=True):
             actions, valid = _padded(self.reader.chunk(episode, frame, self.horizon), self.horizon)
             samples.append(
                 Sample(
-                    embodiment=self.reader.embodiment,
+                    embodiment=embodiment,
                     instruction=self.reader.instruction_at(episode, frame),
                     views=views,
                     actions=actions,
                     valid=valid,
-                    dataset=self.reader.name,
+                    dataset=dataset,
                     episode=episode,
                     frame=frame,
                 )
