@@ -37,7 +37,7 @@ from typing import Any
 import numpy as np
 import torch
 from rich.progress import track
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from torchcodec.decoders import VideoDecoder
 
 from record import median_interval, provenance, write_results
@@ -297,12 +297,12 @@ def open_reader(root: Path, cache: Path | None) -> RobotReader:
 
 
 def stack(samples: Sequence[Sample]) -> dict[str, Any]:
-    """What torch's default collation makes of lerobot's items; pictures keep the decoder's layout, colours last."""
-    views = {tag: torch.stack([sample.views[tag].permute(1, 2, 0) for sample in samples]) for tag in VIEWS}
+    """torch's default collation, as for lerobot's items; pictures keep the decoder's layout, colours last."""
+    views = {tag: default_collate([sample.views[tag].permute(1, 2, 0) for sample in samples]) for tag in VIEWS}
     return {
         **{tag: pictures.permute(0, 3, 1, 2) for tag, pictures in views.items()},
-        "actions": torch.stack([sample.actions for sample in samples]),
-        "valid": torch.stack([sample.valid for sample in samples]),
+        "actions": default_collate([sample.actions for sample in samples]),
+        "valid": default_collate([sample.valid for sample in samples]),
         "instruction": [sample.instruction for sample in samples],
     }
 
