@@ -124,14 +124,15 @@ def main(
     fit(stage, data, sft, sft_steps, clock, part="pictures", warm_start=last_checkpoint(start))
     trained = sft
     if corrected := [task for task in tasks if task.corrections]:
-        for task in corrected:
-            folder = output / "data" / f"{folder_of(task.name)}-corrections"
+        policy = load_policy(sft, temperature=temperature)
+        takeover = PolicyStart(policy, chunks=(1, 2), replan_every=replan_every)
+        corrections = [correction_set(task, output) for task in corrected]
+        for task, block in zip(corrected, corrections, strict=True):
+            folder = Path(block["root"])
             if not folder.exists():
                 with clock.measure("recording corrections"):
-                    policy = load_policy(sft, temperature=temperature)
-                    start_at = PolicyStart(policy, chunks=(1, 2), replan_every=replan_every)
-                    record(task, folder, episodes=task.corrections, first_seed=CORRECTION_SEEDS_FROM, start=start_at)
-        sets = [data_set(task, output) for task in tasks] + [correction_set(task, output) for task in corrected]
+                    record(task, folder, episodes=task.corrections, first_seed=CORRECTION_SEEDS_FROM, start=takeover)
+        sets = [data_set(task, output) for task in tasks] + corrections
         trained = runs["Corrections"] = output / "runs" / "last"
         last = write_data(output / "last.yaml", sets)
         fit(stage, last, trained, last_steps, clock, part="corrections", warm_start=last_checkpoint(sft))

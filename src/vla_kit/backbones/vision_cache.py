@@ -46,7 +46,7 @@ class CachedVisionTower(nn.Module):
         except AttributeError:
             return getattr(super().__getattr__("tower"), name)
 
-    def forward(self, pixel_values: Tensor, grid_thw: Tensor, **settings: Any) -> BaseModelOutputWithPooling:  # noqa: ANN401
+    def forward(self, pixel_values: Tensor, grid_thw: Tensor, **settings: Any) -> BaseModelOutputWithPooling:  # noqa: ANN401 (transformers' own)
         """Tokens of a batch of images.
 
         Args:
@@ -152,12 +152,12 @@ def _write(file: Path, tensors: dict[str, Tensor]) -> None:
     os.replace(partial, file)  # a reader sees the whole file or none
 
 
-def _without_prefix(module: nn.Module, state: dict[str, Any], prefix: str, _metadata: Any) -> None:  # noqa: ANN401
+def _without_prefix(module: nn.Module, state: dict[str, Any], prefix: str, _metadata: Any) -> None:  # noqa: ANN401 (a hook of torch)
     for name in [name for name in state if name.startswith(f"{prefix}tower.")]:
         state[prefix + name.removeprefix(f"{prefix}tower.")] = state.pop(name)
 
 
-def _with_prefix(module: Any, state: dict[str, Any], prefix: str, *_rest: Any) -> None:  # noqa: ANN401
+def _with_prefix(module: Any, state: dict[str, Any], prefix: str, *_rest: Any) -> None:  # noqa: ANN401 (a hook of torch)
     module._fingerprint = None
     for name in [name for name in state if name.startswith(prefix)]:
         state[f"{prefix}tower.{name.removeprefix(prefix)}"] = state.pop(name)

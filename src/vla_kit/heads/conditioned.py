@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn import functional
 
 from vla_kit.errors import ShapeError
 from vla_kit.protocols import Context
@@ -65,3 +67,11 @@ def check_context_width(context: Context, width: int) -> None:
             f"context.hidden must have {width} features, got {tuple(context.hidden.shape)}. "
             "Build the head with context_width=backbone.width."
         )
+
+
+def next_position(
+    position_ids: Int[Tensor, "3 batch token"], mask: Bool[Tensor, "batch token"]
+) -> Int[Tensor, " batch"]:
+    """Rotary position that follows the last real token on all three axes; 0 after no token."""
+    real = torch.where(mask, position_ids, -1)
+    return functional.pad(real, (1, 0), value=-1).amax((0, 2)) + 1

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vla_kit.errors import EmbodimentError, SettingError, ShapeError
 from vla_kit.heads.blocks import DiTBlock, attend, normalise
-from vla_kit.heads.conditioned import Conditioned, check_context_width
+from vla_kit.heads.conditioned import Conditioned, check_context_width, next_position
 from vla_kit.heads.projection import ActionProjection
 from vla_kit.heads.rope import default_sections, rotary_angles, validate_sections
 from vla_kit.protocols import Context
@@ -186,11 +186,10 @@ class DiTHead(nn.Module):
         dtype = self.context_projection.weight.dtype
         tokens = self.context_projection(torch.where(mask[..., None], hidden, 0).to(dtype))
         position_ids = torch.where(mask, context.position_ids, 0)
-        real = torch.where(mask, position_ids, -1)
-        next_position = nn.functional.pad(real, (1, 0), value=-1).amax((0, 2)) + 1
+        following = next_position(position_ids, mask)
         angles = rotary_angles(position_ids, sections=self.sections, theta=self.rope_theta)
         if self.attention == "joint":
-            return Conditioned(mask=mask, next_position=next_position, tokens=tokens, angles=angles, address=address)
+            return Conditioned(mask=mask, next_position=following, tokens=tokens, angles=angles, address=address)
         keep = _or_all(mask)[:, None, None]
         clean = self._embed_time(torch.zeros(1, device=hidden.device))
         keys, values = [], []
@@ -201,9 +200,7 @@ class DiTHead(nn.Module):
             values.append(value)
             if number < len(self.blocks):  # nobody reads the context after the last block
                 tokens = block.update(tokens, attend(query, key, value, keep), modulation)
-        return Conditioned(
-            mask=mask, next_position=next_position, keys=tuple(keys), values=tuple(values), address=address
-        )
+        return Conditioned(mask=mask, next_position=following, keys=tuple(keys), values=tuple(values), address=address)
 
     def forward(
         self,

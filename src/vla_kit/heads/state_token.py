@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from vla_kit.errors import DataError, SettingError, ShapeError
-from vla_kit.heads.conditioned import check_context_width
+from vla_kit.heads.conditioned import check_context_width, next_position
 from vla_kit.protocols import Context
 
 __all__ = ["StateTokenHead"]
@@ -92,8 +92,7 @@ class StateTokenHead(nn.Module):
             )
         state = torch.where(context.state_mask, context.state, 0).to(next(self.token.parameters()).dtype)
         token = self.token(state).to(context.hidden.dtype)
-        positions = torch.where(context.mask, context.position_ids, -1)
-        following = nn.functional.pad(positions, (1, 0), value=-1).amax((0, 2)) + 1
+        following = next_position(context.position_ids, context.mask)
         return replace(
             context,
             hidden=torch.cat([context.hidden, token[:, None]], 1),

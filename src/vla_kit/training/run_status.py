@@ -45,14 +45,14 @@ class RunStatus(Callback):
         self._here: Counter[str] = Counter()
         self._written = -1
 
-    def on_train_start(self, trainer: Trainer, pl_module: VLAModule) -> None:  # type: ignore[override]
+    def on_train_start(self, trainer: Trainer, pl_module: VLAModule) -> None:  # type: ignore[override]  # of VLAModule alone
         """Say what learns, and write the file."""
         for part, counts in _parts(pl_module).items():
             rank_zero_info(f"{part}: {counts['learning']:,} of {counts['parameters']:,} parameters learn")
         rank_zero_info(f"frozen: {', '.join(frozen_modules(pl_module)) or 'nothing'}")
         self._write(trainer, pl_module)
 
-    def on_train_batch_end(  # type: ignore[override]
+    def on_train_batch_end(  # type: ignore[override]  # of VLAModule alone
         self,
         trainer: Trainer,
         pl_module: VLAModule,
@@ -65,17 +65,17 @@ class RunStatus(Callback):
         if trainer.global_step % self.every_n_steps == 0 and trainer.global_step != self._written:
             self._write(trainer, pl_module)
 
-    def on_train_end(self, trainer: Trainer, pl_module: VLAModule) -> None:  # type: ignore[override]
+    def on_train_end(self, trainer: Trainer, pl_module: VLAModule) -> None:  # type: ignore[override]  # of VLAModule alone
         """Write the file."""
         self._write(trainer, pl_module)
 
-    def on_save_checkpoint(  # type: ignore[override]
+    def on_save_checkpoint(  # type: ignore[override]  # of VLAModule alone
         self, trainer: Trainer, pl_module: VLAModule, checkpoint: dict[str, Any]
     ) -> None:
         """Keep the counts; every process comes here."""
         checkpoint[_KEY] = self._seen(trainer, pl_module)
 
-    def on_load_checkpoint(  # type: ignore[override]
+    def on_load_checkpoint(  # type: ignore[override]  # of VLAModule alone
         self, trainer: Trainer, pl_module: VLAModule, checkpoint: dict[str, Any]
     ) -> None:
         """Go on from the counts of the checkpoint, where it has any."""

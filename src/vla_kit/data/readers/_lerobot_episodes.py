@@ -299,7 +299,7 @@ class LeRobotEpisodes:
 
     def _refuse(self, rows: ColumnRows, key: str, index: int, *, offset: int, frame: int) -> None:
         path = self._files.data_path(self._files.data_file(index))
-        row = offset + int(np.flatnonzero(rows.broken[offset:])[0])  # type: ignore[index]
+        row = offset + int(np.flatnonzero(rows.broken[offset:])[0])  # type: ignore[index]  # the caller saw a broken row
         where, leave = f"in episode {index}, frame {frame + row - offset}", "Leave the episode out, as"
         if row in rows.reasons:
             raise DataError(f"{path}: {key} must {rows.reasons[row]} {where}. {leave} `vla-kit data clean` does.")
@@ -312,7 +312,7 @@ class LeRobotEpisodes:
     # Reading
 
     def _table(self, file: int) -> tuple[pq.ParquetFile, ndarray]:
-        return TABLES.get((self._owner, file), partial(self._open_table, file))  # type: ignore[no-any-return]
+        return TABLES.get((self._owner, file), partial(self._open_table, file))  # type: ignore[no-any-return]  # holds any
 
     def _open_table(self, file: int) -> tuple[tuple[pq.ParquetFile, ndarray], float]:
         """An open file and the row after the last one of each row group."""
@@ -321,7 +321,7 @@ class LeRobotEpisodes:
         return (parquet, np.cumsum([parquet.metadata.row_group(group).num_rows for group in groups])), 1
 
     def _numbers(self, file: int, key: str, group: int) -> ColumnRows:
-        return ARRAYS.get(  # type: ignore[no-any-return]
+        return ARRAYS.get(  # type: ignore[no-any-return]  # holds anything
             (self._owner, file, key, group), partial(self._read_numbers, file, key, group)
         )
 

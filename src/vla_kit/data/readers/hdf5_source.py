@@ -409,7 +409,7 @@ def _camera(data: h5py.Dataset, length: int, where: str) -> CameraInfo | None:
 
 
 def _to_bytes(row: object) -> bytes:
-    return row.tobytes() if isinstance(row, np.ndarray) else bytes(row)  # type: ignore[call-overload]
+    return row.tobytes() if isinstance(row, np.ndarray) else bytes(row)  # type: ignore[call-overload]  # as h5py gives it
 
 
 def _read(data: h5py.Dataset, place: object, where: str) -> ndarray:
