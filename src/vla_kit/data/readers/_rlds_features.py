@@ -14,8 +14,8 @@ from vla_kit.errors import DataError
 
 __all__ = ["RLDSColumn", "RLDSFeatures", "read_features"]
 
-_INTEGERS: Final = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
-_NUMBERS: Final = ["bool", *_INTEGERS, "float16", "bfloat16", "float32", "float64"]
+_INTEGERS: Final = tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
+_NUMBERS: Final = ("bool", *_INTEGERS, "float16", "bfloat16", "float32", "float64")
 _LARGEST_ROW: Final = 1024  # more numbers per frame are a depth map or a point cloud
 _SENTENCES: Final = ("language_instruction", "natural_language_instruction", "instruction")
 

@@ -17,6 +17,7 @@ from tfrecord.example_pb2 import DESCRIPTOR
 from tfrecord.writer import TFRecordWriter
 
 from vla_kit.data.readers import rlds
+from vla_kit.data.readers._rlds_features import read_features
 from vla_kit.data.readers._shared_cache import SharedCache
 from vla_kit.data.readers.rlds import RLDSSource
 from vla_kit.data.source import CameraInfo, ColumnInfo, EpisodeSource
@@ -113,6 +114,17 @@ def write_set(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture
 def root(write_set) -> Path:
     return write_set()
+
+
+def test_every_kind_of_number_is_a_column_and_nothing_else(tmp_path):
+    integers = ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
+    numbers = ["bool", *integers, "float16", "bfloat16", "float32", "float64"]  # those of TFDS
+    features = {dtype: tensor(2, dtype=dtype) for dtype in [*numbers, "complex64", "string"]}
+    path = tmp_path / "features.json"
+    path.write_text(json.dumps(group(steps={"sequence": {"feature": group(**features), "length": "-1"}})))
+    found = read_features(path)
+    assert set(found.columns) == set(numbers)
+    assert set(found.left_out) == {"complex64", "string"}
 
 
 def test_describes_the_set(root):
