@@ -1,5 +1,6 @@
 """Every test run checks the shapes and dtypes that signatures promise."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +12,7 @@ CHECKED = ["vla_kit.actions", "vla_kit.flow", "vla_kit.embodiment", "vla_kit.hea
 CHECKER = "beartype.beartype(conf=__import__('beartype').BeartypeConf(is_pep484_tower=True))"
 
 install_import_hook(CHECKED, CHECKER)
+os.environ.setdefault("MUJOCO_GL", "egl")  # as make does: whichever test imports MuJoCo first must not choose windows
 
 
 @pytest.fixture
