@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -215,9 +215,10 @@ def record(
     episodes: int,
     first_seed: int = TRAINING_SEEDS_FROM,
     start: PolicyStart | None = None,
+    change: Callable[[RecordedEpisode], RecordedEpisode] | None = None,
     workers: int = 0,
 ) -> None:
-    """Record successful demonstrations of a task into a LeRobot v3.0 set, or leave nothing."""
+    """Record successful demonstrations of a task into a LeRobot v3.0 set, or leave nothing; `change` edits each."""
     known = find_task(task.name)
     spec = preset(known.embodiment)
     features = {
@@ -236,7 +237,7 @@ def record(
         kept = 0
         for episode in recorded:
             if episode.success:
-                write_episode(writer, episode)
+                write_episode(writer, episode if change is None else change(episode))
                 kept += 1
                 progress.advance(bar)
             if kept == episodes:
