@@ -1,6 +1,6 @@
 """Error of the first chunk of a handover, predicted actions around a readout against predicted velocities.
 
-Run: python benchmarks/anchored_head.py [--steps 500] [--episodes 300] ...
+Run: python benchmarks/anchored_head.py [--steps 500] [--episodes 300] [--results FILE] ...
 
 Records handovers of gym-aloha, trains the same backbone and DiT twice on them, as `AnchoredHead` and plain, and asks
 both for the first chunk of fresh episodes. What they miss is where the cube lies: all else is the same every time. The
@@ -13,12 +13,14 @@ import json
 from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import count, islice
+from pathlib import Path
 
 import torch
 from rich.progress import track
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from record import provenance, write_results
 from vla_kit.actions import MaskedActions, QuantileNormalizer, QuantileStats
 from vla_kit.backbones.qwen_vl import QwenVLBackbone
 from vla_kit.backbones.tiny import tiny_qwen3_vl
@@ -46,6 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("steps", 500), ("episodes", 300), ("fresh", 100), ("batch", 32), ("threads", 2)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--results", type=Path, help="JSON file to add the figures to")
     settings = parser.parse_args()
     torch.set_num_threads(settings.threads)
     seeds = count(TRAINING_SEEDS_FROM)
@@ -60,16 +63,11 @@ def main() -> None:
         name: train_and_measure(name == "anchored", training, fresh, normalizer, settings.steps, settings.batch)
         for name in ("plain", "anchored")
     }
-    print(
-        json.dumps(
-            {
-                "name": "anchored_head",
-                "ratio": round(errors["anchored"] / errors["plain"], 3),
-                "goal": GOAL,
-                **{f"{name}_error_rad": round(error, 4) for name, error in errors.items()},
-            }
-        )
-    )
+    figures = {"ratio": errors["anchored"] / errors["plain"], "goal": GOAL, "fresh_episodes": len(fresh)}
+    figures |= {f"{name}_error_rad": error for name, error in errors.items()}
+    if settings.results is not None:
+        write_results(settings.results, {"anchored_head": figures | provenance()})
+    print(json.dumps({"name": "anchored_head", **figures}))
 
 
 def record(episodes: Iterable[RecordedEpisode], wanted: int) -> list[RecordedEpisode]:
