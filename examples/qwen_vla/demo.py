@@ -42,6 +42,7 @@ from vla_kit.training.vla_module import VLAModule
 HERE = Path(__file__).resolve().parent
 VIEW = "cam_high"
 FEATURE = f"observation.images.{VIEW}"
+STATE = "observation.state"  # recorded for files of configs/state; nothing reads it without them
 CORRECTION_SEEDS_FROM = 500_000  # neither recorded from the start nor evaluated
 
 
@@ -225,6 +226,9 @@ def record(
         "action": {"dtype": "float32", "shape": [spec.action_space.size], "names": list(spec.action_space.names)},
         FEATURE: {"dtype": "image", "shape": [96, 96, 3], "names": ["height", "width", "channels"]},
     }
+    if spec.state_space is not None:
+        names = list(spec.state_space.names)
+        features[STATE] = {"dtype": "float32", "shape": [len(names)], "names": names}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with (
         Progress(*columns) as progress,
@@ -247,7 +251,10 @@ def record(
 def write_episode(writer: LeRobotWriter, episode: RecordedEpisode) -> None:
     """Append one recorded episode."""
     frames = {FEATURE: episode.frames[VIEW]}
-    writer.add_episode(episode.actions, frames, instruction=episode.instruction, seed=episode.seed)
+    columns = {} if episode.states is None else {STATE: episode.states}
+    writer.add_episode(
+        episode.actions, frames, instruction=episode.instruction, columns=columns, seed=episode.seed
+    )
 
 
 def write_data(path: Path, sets: Sequence[dict[str, Any]]) -> Path:
@@ -261,6 +268,7 @@ def data_set(task: DemoTask, output: Path) -> dict[str, Any]:
     return {
         "root": str(output / "data" / folder_of(task.name)),
         "embodiment": find_task(task.name).embodiment,
+        "state": [STATE],
         "views": {VIEW: FEATURE},
         "weight": task.weight,
         "stride": task.stride,

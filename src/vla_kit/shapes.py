@@ -15,6 +15,7 @@ AXES: Final[dict[str, str]] = {
     "step": "steps of one trajectory or of one chunk at native length, nothing padded",
     "horizon": "steps of one action chunk, padded",
     "size": "channels of one robot's native action, not padded",
+    "state_size": "channels of one robot's native state, not padded",
     "channel": "entries of one action, padded to the common width",
     "token": "context tokens of one sample, padded",
     "width": "features of one token",

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vla_kit.actions import MaskedActions
 from vla_kit.data.sample import Sample
+from vla_kit.embodiment import StateScaler, write_prompts
 from vla_kit.errors import ShapeError
 from vla_kit.protocols import Observation
 
@@ -27,6 +28,7 @@ class Batch:
         actions: Native actions, not normalised, padded to the common width, with the mask of what is real.
         sizes: Native channels of each sample.
         backbone_inputs: What `Backbone.prepare` made; the first axis need not be the batch.
+        state: Normalised states, each a chunk of one step, padded to the common width; None where no state is read.
 
     Examples:
         >>> batch = Batch(embodiments=("arm",), instructions=("push",), sizes=(2,),
@@ -40,6 +42,7 @@ class Batch:
     actions: MaskedActions
     sizes: tuple[int, ...]
     backbone_inputs: Mapping[str, Tensor]
+    state: MaskedActions | None = None
 
     def __len__(self) -> int:
         return len(self.embodiments)
@@ -54,6 +57,7 @@ class Batch:
             backbone_inputs={
                 name: tensor.to(device, non_blocking=non_blocking) for name, tensor in self.backbone_inputs.items()
             },
+            state=None if self.state is None else self.state.to(device, non_blocking=non_blocking),
         )
 
     def pin_memory(self) -> "Batch":
@@ -64,6 +68,7 @@ class Batch:
             actions=self.actions.pin_memory(),
             sizes=self.sizes,
             backbone_inputs={name: tensor.pin_memory() for name, tensor in self.backbone_inputs.items()},
+            state=None if self.state is None else self.state.pin_memory(),
         )
 
 
@@ -80,9 +85,12 @@ class Collate:
         horizon: Common number of steps; that of the longest chunk in the batch where None.
         augment: Changes a uint8 stack of images of one view, each image on its own; nothing where None. Draws come
             from torch's generator, which a `DataLoader` seeds in every worker.
+        states: Scales the states of the samples for prompt and head; no state is used where None.
+        announce: Number of actions that the prompt of a sample announces; that of the robot where None.
 
     Raises:
         ShapeError: (on call) If there are no samples, or augment changes the number of images.
+        DataError: (on call) If `states` is given and a sample lacks the state of its robot.
 
     Examples:
         >>> sample = Sample(embodiment="arm", instruction="push", views={}, actions=torch.ones(2, 3),
@@ -101,16 +109,20 @@ class Collate:
         self,
         prepare: Callable[[Sequence[Observation]], Mapping[str, Tensor]],
         *,
-        prompter: Callable[[str, str], str],
+        prompter: Callable[..., str],
         channels: int = 64,
         horizon: int | None = None,
         augment: _Augment | None = None,
+        states: StateScaler | None = None,
+        announce: Callable[[Sample], int] | None = None,
     ) -> None:
         self.prepare = prepare
         self.prompter = prompter
         self.channels = channels
         self.horizon = horizon
         self.augment = augment
+        self.states = states
+        self.announce = announce
 
     def __call__(self, samples: Sequence[Sample]) -> Batch:
         """Collate samples of any embodiments."""
@@ -119,13 +131,15 @@ class Collate:
         views: list[dict[str, Tensor]] = [dict(sample.views) for sample in samples]
         if self.augment is not None:
             views = _augmented(views, self.augment)
-        observations = [
-            Observation(prompt=self.prompter(sample.embodiment, sample.instruction), views=seen)
-            for sample, seen in zip(samples, views, strict=True)
-        ]
+        embodiments = tuple(sample.embodiment for sample in samples)
+        instructions = tuple(sample.instruction for sample in samples)
+        states = None if self.states is None else self.states(embodiments, [sample.state for sample in samples])
+        counts = None if self.announce is None else [self.announce(sample) for sample in samples]
+        prompts = write_prompts(self.prompter, embodiments, instructions, chunk_sizes=counts, states=states)
+        observations = [Observation(prompt=prompt, views=seen) for prompt, seen in zip(prompts, views, strict=True)]
         return Batch(
-            embodiments=tuple(sample.embodiment for sample in samples),
-            instructions=tuple(sample.instruction for sample in samples),
+            embodiments=embodiments,
+            instructions=instructions,
             actions=MaskedActions.pad(
                 [sample.actions for sample in samples],
                 channels=self.channels,
@@ -134,6 +148,7 @@ class Collate:
             ),
             sizes=tuple(sample.size for sample in samples),
             backbone_inputs=dict(self.prepare(observations)),
+            state=states,
         )
 
 

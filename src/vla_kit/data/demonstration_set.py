@@ -27,6 +27,8 @@ class DemonstrationSet:
         embodiment: Name of the robot for prompter and normaliser.
         actions: Pieces of the action, in the order of the robot's channels. A column's key alone takes the column as it
             is stored.
+        state: Columns that hold the state of the robot, in the order of the channels of its `state_space`, in the
+            language of `actions`. A model that reads no state does not look at them.
         views: View tag -> camera key, such as `{"cam_high": "observation.images.cam_high"}`, in the order in which the
             views enter the model.
         weight: Share of the mixture, at least 0, relative to the other sets.
@@ -41,7 +43,7 @@ class DemonstrationSet:
         options: Further arguments of the format, see `open_source`, such as `{language: annotation.human.task}`.
 
     Raises:
-        SettingError: If `weight` is negative, `stride` or `num_episodes` is below 1, or `actions` is no list.
+        SettingError: If `weight` is negative, `stride` or `num_episodes` is below 1, or `actions` or `state` is no list.
 
     Examples:
         >>> DemonstrationSet(root="data/reach", embodiment="metaworld_sawyer").weight
@@ -51,6 +53,7 @@ class DemonstrationSet:
     root: str
     embodiment: str
     actions: Sequence[str | ActionColumns] = ("action",)
+    state: Sequence[str | ActionColumns] = ()
     views: Mapping[str, str] = field(default_factory=dict)
     weight: float = 1.0
     name: str | None = None
@@ -67,16 +70,21 @@ class DemonstrationSet:
             raise SettingError(f"weight must be at least 0, got {self.weight} for {self.root}. Use 0 to leave it out.")
         if isinstance(self.actions, str) or not self.actions:
             raise SettingError(f"actions must be a list, got {self.actions!r} for {self.root}. Such as [action].")
+        if isinstance(self.state, str):
+            raise SettingError(
+                f"state must be a list, got {self.state!r} for {self.root}. Such as [observation.state]."
+            )
         if self.num_episodes is not None and self.num_episodes < 1:
             raise SettingError(f"num_episodes must be at least 1, got {self.num_episodes}. Leave it out for all.")
         if self.stride < 1:
             raise SettingError(f"stride must be at least 1, got {self.stride} for {self.root}. Use 1 for every frame.")
 
-    def open(self, *, with_views: bool = True) -> RobotReader:
+    def open(self, *, with_views: bool = True, with_state: bool = True) -> RobotReader:
         """Open the data set: its metadata, and with `cache_frames` its frames.
 
         Args:
             with_views: Whether pictures will be read; without, none are decoded.
+            with_state: Whether states will be read; without, their columns need not exist.
 
         Returns:
             A reader of all its episodes.
@@ -93,7 +101,8 @@ class DemonstrationSet:
         return RobotReader(
             source,
             embodiment=self.embodiment,
-            actions=[ActionColumns(one) if isinstance(one, str) else one for one in self.actions],
+            actions=_pieces(self.actions),
+            state=_pieces(self.state) if with_state else (),
             views=self.views if with_views else {},
             rate_hz=self.rate_hz,
             cache_frames=self.cache_frames and with_views,
@@ -126,7 +135,7 @@ class DemonstrationSet:
             )
         return kept[: self.num_episodes]
 
-    def check(self, reader: RobotReader, spec: EmbodimentSpec) -> None:
+    def check(self, reader: RobotReader, spec: EmbodimentSpec, *, with_state: bool = False) -> None:
         """Refuse a data set that does not fit its robot, before the first step.
 
         Reads the actions of one episode.
@@ -134,9 +143,11 @@ class DemonstrationSet:
         Args:
             reader: The opened set.
             spec: The robot.
+            with_state: Whether the model will read states; those of an opened set are looked at in any case.
 
         Raises:
-            DataError: If the number of channels, the rate, or what deltas and grippers mean differ.
+            DataError: If the number of channels of actions or state, the rate, or what deltas and grippers mean differ, or a
+                state is missing.
 
         Warns:
             UserWarning: If a gripper that only opens and closes would be normalised.
@@ -159,6 +170,26 @@ class DemonstrationSet:
         for place, channel in enumerate(spec.action_space.channels):
             _check_meaning(reader, place, channel, spec.name)
         self._check_grippers(reader, spec)
+        if with_state or reader.state_size:
+            self._check_state(reader, spec)
+
+    def _check_state(self, reader: RobotReader, spec: EmbodimentSpec) -> None:
+        names = () if spec.state_space is None else spec.state_space.names
+        if not names and reader.state_size:
+            raise DataError(
+                f"{reader.location}: state must be left out for {spec.name!r}, which has no state_space, got "
+                f"{reader.state_size} channels. Add a state_space to the robot, or leave state out."
+            )
+        if names and not self.state:
+            raise DataError(
+                f"{reader.location}: state must name the columns of the state of {spec.name!r}, which the model reads, got "
+                f"none. Add state to the block of {self.root}, such as [observation.state], for {names}."
+            )
+        if reader.state_size != len(names):
+            raise DataError(
+                f"{reader.location}: state must give the {len(names)} channels of {spec.name!r} {names}, got "
+                f"{reader.state_size}. Choose channels, or change the state_space of the robot."
+            )
 
     def _check_grippers(self, reader: RobotReader, spec: EmbodimentSpec) -> None:
         grippers = [
@@ -185,6 +216,10 @@ class DemonstrationSet:
                     "channels lie in [-1, 1]. Say normalized: true in the robot, unless that is meant.",
                     stacklevel=3,
                 )
+
+
+def _pieces(columns: Sequence[str | ActionColumns]) -> list[ActionColumns]:
+    return [ActionColumns(one) if isinstance(one, str) else one for one in columns]
 
 
 def _check_meaning(reader: RobotReader, place: int, channel: Channel, robot: str) -> None:

@@ -84,13 +84,18 @@ class EpisodeReader(Protocol):
         ...
 
     @property
+    def state_size(self) -> int:
+        """Native channels of the robot's state; 0 where states are not read."""
+        ...
+
+    @property
     def rate_hz(self) -> float | None:
         """Frames per second; None where nobody knows."""
         ...
 
     @property
     def fingerprint(self) -> str:
-        """Short digest of the data set and of how its actions are made."""
+        """Short digest of the data set and of how its actions and states are made."""
         ...
 
     @property
@@ -112,6 +117,10 @@ class EpisodeReader(Protocol):
 
     def chunk(self, index: int, frame: int, horizon: int) -> Float[Tensor, "step size"]:
         """Native actions from a frame on, float32: `horizon` of them, fewer at the end of the episode, never padded."""
+        ...
+
+    def states(self, index: int, frame: int, steps: int) -> Float[Tensor, "step state_size"]:
+        """Native states at `steps` frames from a frame on, float32: fewer at the end of the episode, never padded."""
         ...
 
     def frames(self, index: int, indices: Sequence[int]) -> dict[str, UInt8[Tensor, "image 3 height image_width"]]:

@@ -35,12 +35,14 @@ class RobotReader:
         actions: Pieces of the action, in the order of the robot's channels.
         views: View tag -> camera key, such as `{"front": "observation.images.top"}`, in the order in which the views
             enter the model. Empty where no images are wanted.
+        state: Columns that hold the state of the robot, in the order of its channels and as they are stored; none where
+            states are not read.
         rate_hz: Frames per second, where the source does not know them or knows them wrongly.
         cache_frames: Decode every frame of `views` now and keep it in memory.
 
     Raises:
         DataError: If a column, channel or camera does not exist or has another size than is needed.
-        SettingError: If there are no `actions`, or `rate_hz` is not above 0.
+        SettingError: If there are no `actions`, `state` asks for differences, or `rate_hz` is not above 0.
 
     Examples:
         >>> from vla_kit.data.memory_source import MemoryEpisode, MemorySource
@@ -61,6 +63,7 @@ class RobotReader:
         *,
         embodiment: str,
         actions: Sequence[ActionColumns] = (ActionColumns("action"),),
+        state: Sequence[ActionColumns] = (),
         views: Mapping[str, str] | None = None,
         rate_hz: float | None = None,
         cache_frames: bool = False,
@@ -78,6 +81,9 @@ class RobotReader:
                     f"{suggestion(key, source.cameras)}"
                 )
         self._recipe = ActionRecipe(actions, columns=source.columns, location=source.location)
+        for piece in state:
+            _check_stored(piece, source.location)
+        self._state = ActionRecipe(state, columns=source.columns, location=source.location) if state else None
         self._lengths = source.lengths
         self._cached: list[dict[str, Tensor]] = self._decode_all() if cache_frames and self._views else []
 
@@ -133,14 +139,21 @@ class RobotReader:
         return self._recipe.size
 
     @property
+    def state_size(self) -> int:
+        """Native channels of the robot's state; 0 where states are not read."""
+        return 0 if self._state is None else self._state.size
+
+    @property
     def rate_hz(self) -> float | None:
         """Frames per second: as given, or as the source says."""
         return self._rate_hz if self._rate_hz is not None else self._source.rate_hz
 
     @property
     def fingerprint(self) -> str:
-        """Short digest of the data set and of how its actions are made."""
-        return hashlib.sha256(f"{self._source.fingerprint}:{self._recipe.fingerprint}".encode()).hexdigest()[:16]
+        """Short digest of the data set and of how its actions and states are made."""
+        made = [self._source.fingerprint, self._recipe.fingerprint]
+        made += [] if self._state is None else [self._state.fingerprint]
+        return hashlib.sha256(":".join(made).encode()).hexdigest()[:16]
 
     @property
     def chunk_relative(self) -> bool:
@@ -190,6 +203,31 @@ class RobotReader:
         if steps < 1:
             return self._none()
         return self._recipe.chunk(
+            lambda key: self._source.column(index, key),
+            frame=frame,
+            steps=steps,
+            where=f"{self.location}, episode {index}",
+        )
+
+    def states(self, index: int, frame: int, steps: int) -> Float[Tensor, "step state_size"]:
+        """Native states from a frame on, float32.
+
+        Args:
+            index: Episode.
+            frame: First frame.
+            steps: Frames wanted, at least 1.
+
+        Returns:
+            `steps` rows, or as many as the episode still has; without channels where no column is `state`.
+
+        Raises:
+            DataError: If there is no such frame, or the columns are broken.
+        """
+        self._check_frames(index, [frame])
+        steps = min(steps, self._length(index) - frame)
+        if self._state is None:
+            return torch.zeros(steps, 0)
+        return self._state.chunk(
             lambda key: self._source.column(index, key),
             frame=frame,
             steps=steps,
@@ -263,3 +301,12 @@ class RobotReader:
             {tag: self._source.images(index, key, range(int(self._lengths[index]))) for tag, key in self._views.items()}
             for index in numbers
         ]
+
+def _check_stored(piece: ActionColumns, location: str) -> None:
+    asked = piece.representation if piece.representation != "absolute" else "pseudo" if piece.pseudo else None
+    if asked is not None:
+        raise SettingError(
+            f"{location}: state must be taken as it is stored, got {asked} of {piece.column!r}. Leave {asked} out: a state "
+            "is what the robot measures at a frame."
+        )
+

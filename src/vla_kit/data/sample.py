@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from vla_kit.errors import DtypeError, ShapeError
+from vla_kit.errors import DataError, DtypeError, ShapeError
 
 __all__ = ["Sample"]
 
@@ -28,10 +28,13 @@ class Sample:
         dataset: Name of the data set, for mixtures and logs.
         episode: Index of the episode in the data set.
         frame: Index of the frame in the episode.
+        state: Native state of the robot at this frame; None where nobody asked for it.
 
     Raises:
-        ShapeError: If `actions` is not two-dimensional, `valid` has another length, or an image is not `(3, h, w)`.
-        DtypeError: If `actions` is not floating, `valid` not bool, or an image not uint8.
+        ShapeError: If `actions` is not two-dimensional, `valid` has another length, or an image is not `(3, h, w)`,
+            or `state` is not one-dimensional.
+        DtypeError: If `actions` or `state` is not floating, `valid` not bool, or an image not uint8.
+        DataError: If an entry of `state` is NaN or infinite.
 
     Examples:
         >>> sample = Sample(embodiment="arm", instruction="push the button", views={}, actions=torch.zeros(2, 4),
@@ -48,6 +51,7 @@ class Sample:
     dataset: str
     episode: int
     frame: int
+    state: Float[Tensor, " state_size"] | None = None
 
     def __post_init__(self) -> None:
         if self.actions.ndim != 2:
@@ -72,6 +76,8 @@ class Sample:
                 )
             if image.dtype != torch.uint8:
                 raise DtypeError(f"views[{tag!r}] must be uint8 in [0, 255], got {image.dtype}. Keep raw pixels.")
+        if self.state is not None:
+            self._check_state(self.state)
 
     @property
     def size(self) -> int:
@@ -82,3 +88,15 @@ class Sample:
     def num_steps(self) -> int:
         """Steps of the chunk, valid or not."""
         return int(self.actions.shape[0])
+
+    def _check_state(self, state: Tensor) -> None:
+        if state.ndim != 1:
+            raise ShapeError(f"state must have the shape (state_size,), got {tuple(state.shape)}. Give that of the frame.")
+        if not state.is_floating_point():
+            raise DtypeError(f"state must be floating point, got {state.dtype}. Convert with .float().")
+        if not bool(state.isfinite().all()):
+            raise DataError(
+                f"state must be finite, got {state.tolist()} in frame {self.frame} of episode {self.episode} of "
+                f"{self.dataset}. Drop the episode."
+            )
+

@@ -27,7 +27,7 @@ def check_set_blocks(path: str | Path) -> None:
         path: YAML file, with or without data sets.
 
     Raises:
-        SettingError: If a key of a block or of its `actions` is unknown or missing, or a range of channels has no
+        SettingError: If a key of a block, its `actions` or its `state` is unknown or missing, or a range of channels has no
             quotes and was read as a number.
 
     Examples:
@@ -51,10 +51,11 @@ def check_set_blocks(path: str | Path) -> None:
         for place, block in enumerate(settings.value):
             where = f"data.init_args.{name.value}[{place}]"
             _check_keys(path, block, where, DemonstrationSet)
-            actions = _child(block, "actions")
-            for number, piece in enumerate(actions.value if isinstance(actions, yaml.SequenceNode) else []):
-                _check_keys(path, piece, f"{where}.actions[{number}]", ActionColumns)
-                _check_ranges(path, piece, f"{where}.actions[{number}]")
+            for kind in ("actions", "state"):
+                pieces = _child(block, kind)
+                for number, piece in enumerate(pieces.value if isinstance(pieces, yaml.SequenceNode) else []):
+                    _check_keys(path, piece, f"{where}.{kind}[{number}]", ActionColumns)
+                    _check_ranges(path, piece, f"{where}.{kind}[{number}]")
 
 
 def _check_keys(path: str | Path, block: yaml.Node, where: str, kind: type[DemonstrationSet | ActionColumns]) -> None:

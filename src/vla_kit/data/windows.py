@@ -90,6 +90,7 @@ class ChunkDataset(Dataset[Sample]):
                     dataset=dataset,
                     episode=episode,
                     frame=frame,
+                    state=_state(self.reader, episode, frame),
                 )
             )
         return samples
@@ -170,6 +171,7 @@ class TrajectoryDataset(Dataset[Sample]):
             dataset=self.reader.name,
             episode=episode,
             frame=0,
+            state=_state(self.reader, episode, 0),
         )
 
 
@@ -207,6 +209,10 @@ def _chosen(reader: EpisodeReader, episodes: Sequence[int] | None) -> np.ndarray
     if not len(acted):
         raise SettingError(f"episodes must name one with an action, got none in {reader.location}. Choose others.")
     return acted
+
+
+def _state(reader: EpisodeReader, episode: int, frame: int) -> Tensor | None:
+    return reader.states(episode, frame, 1)[0] if reader.state_size else None
 
 
 def _padded(actions: Tensor, horizon: int) -> tuple[Tensor, Tensor]:

@@ -73,6 +73,15 @@ def _hand_dual(count: int, *, fingers: int) -> ActionSpace:
     arms, hands = [_joints(side, count=count) for side in _SIDES], [_fingers(side, count=fingers) for side in _SIDES]
     return ActionSpace([*arms, *hands])
 
+_ALOHA: Final = ActionSpace(  # targets and measured angles have the same channels
+    [
+        ChannelGroup("left_joint", kind="joint", reference="absolute", unit="rad", count=6),
+        ChannelGroup("left_gripper", kind="gripper", reference="absolute", unit="0 closed to 1 open"),
+        ChannelGroup("right_joint", kind="joint", reference="absolute", unit="rad", count=6),
+        ChannelGroup("right_gripper", kind="gripper", reference="absolute", unit="0 closed to 1 open"),
+    ]
+)
+
 
 _PAPER: Final = [
     EmbodimentSpec(  # BridgeData V2
@@ -236,6 +245,12 @@ _DEMO: Final = [
                 ),
             ]
         ),
+        state_space=ActionSpace(
+            [
+                ChannelGroup("position", kind="eef_position", reference="absolute", unit="m", count=3),
+                ChannelGroup("gripper", kind="gripper", reference="absolute", unit="0 closed to 1 open"),
+            ]
+        ),
     ),
     EmbodimentSpec(  # gym-aloha runs at 50 Hz; one action holds for 4 steps
         "aloha_transfer",
@@ -243,14 +258,8 @@ _DEMO: Final = [
         rate_hz=12.5,
         chunk_size=16,
         arms="dual",
-        action_space=ActionSpace(
-            [
-                ChannelGroup("left_joint", kind="joint", reference="absolute", unit="rad", count=6),
-                ChannelGroup("left_gripper", kind="gripper", reference="absolute", unit="0 closed to 1 open"),
-                ChannelGroup("right_joint", kind="joint", reference="absolute", unit="rad", count=6),
-                ChannelGroup("right_gripper", kind="gripper", reference="absolute", unit="0 closed to 1 open"),
-            ]
-        ),
+        action_space=_ALOHA,
+        state_space=_ALOHA,
     ),
 ]
 

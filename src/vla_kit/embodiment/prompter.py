@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vla_kit.actions import ActionSpace
 from vla_kit.embodiment.spec import EmbodimentSpec
-from vla_kit.embodiment.state_text import state_text
+from vla_kit.embodiment.state_text import check_bins, state_text
 from vla_kit.errors import EmbodimentError, SettingError
 
 __all__ = ["EmbodimentPrompter"]
@@ -35,9 +35,11 @@ class EmbodimentPrompter:
         specs: Robots that may be asked for, each with a name of its own.
         state_convention: Whether a sentence after the control frequency says what one action means. It tells apart
             two action types of one robot, which the paper's template cannot. Navigation prompts always say it.
+        state_bins: Number of bins in which a state is written before the instruction, 256 in the paper; states stay out
+            of the prompt where None, the paper's default.
 
     Raises:
-        SettingError: If there is no spec or two share a name.
+        SettingError: If there is no spec, two share a name, or `state_bins` is below 2.
 
     Examples:
         >>> from vla_kit.embodiment.presets import preset
@@ -53,7 +55,13 @@ class EmbodimentPrompter:
         and states convention and waypoint horizon: `waypoints` in place of `control actions` is our choice.
     """
 
-    def __init__(self, specs: Sequence[EmbodimentSpec], *, state_convention: bool = False) -> None:
+    def __init__(
+        self,
+        specs: Sequence[EmbodimentSpec],
+        *,
+        state_convention: bool = False,
+        state_bins: int | None = None,
+    ) -> None:
         names = [spec.name for spec in specs]
         if not names:
             raise SettingError("specs must hold at least one EmbodimentSpec, got none. List the robots of the data.")
@@ -61,12 +69,20 @@ class EmbodimentPrompter:
         if repeated:
             raise SettingError(f"specs must have a name each, got {repeated} twice. Rename one of them.")
         self._specs = {spec.name: spec for spec in specs}
+        if state_bins is not None:
+            check_bins(state_bins)
         self._state_convention = state_convention
+        self._state_bins = state_bins
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the robots, in the order given."""
         return tuple(self._specs)
+
+    @property
+    def state_bins(self) -> int | None:
+        """Bins in which a state is written; None where it stays out of the prompt."""
+        return self._state_bins
 
     def spec(self, name: str) -> EmbodimentSpec:
         """Look up a robot by name.
@@ -106,8 +122,7 @@ class EmbodimentPrompter:
             instruction: What to do, in the words of the data set.
             chunk_size: Number of actions to announce, at least 1; the robot's own where None. A stage that predicts
                 whole trajectories gives the length of the trajectory.
-            state: Normalised state of the robot, which stands in front of the instruction in 256 bins per channel;
-                left out where None, as the paper does by default.
+            state: Normalised state of the robot, written before the instruction where the prompter has `state_bins`.
 
         Returns:
             The text, on one line.
@@ -124,7 +139,7 @@ class EmbodimentPrompter:
         navigates = spec.task == "navigation"
         convention = f" {_convention_sentence(spec)}" if self._state_convention or navigates else ""
         actions = "waypoints" if navigates else "control actions"
-        seen = "" if state is None else f"{state_text(state)} "
+        seen = "" if state is None or self._state_bins is None else f"{state_text(state, bins=self._state_bins)} "
         return (
             f"The robot is {_phrase(spec.robot_tag)}{_body(spec)}. "
             f"The control frequency is {_rate(spec.rate_hz)} Hz.{convention} "

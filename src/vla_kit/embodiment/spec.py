@@ -31,6 +31,8 @@ class EmbodimentSpec:
         mobile_base: Whether the base drives.
         control_convention: What one action means, in words; written from `action_space` where None.
         task: Wording of the prompt: control actions for `manipulation`, waypoints for `navigation`.
+        state_space: Native channels of the state that the robot measures of itself, all `absolute`; None where it has
+            none. It matters to policies that read states alone, see `StateScaler`.
 
     Raises:
         SettingError: If a field is empty, out of range or not among its choices.
@@ -64,6 +66,7 @@ class EmbodimentSpec:
     mobile_base: bool = False
     control_convention: str | None = None
     task: Task = "manipulation"
+    state_space: ActionSpace | None = None
 
     def __post_init__(self) -> None:
         for argument, text in (("name", self.name), ("robot_tag", self.robot_tag)):
@@ -82,3 +85,10 @@ class EmbodimentSpec:
             raise SettingError(f"arms must be one of {get_args(Arms)} or None, got {self.arms!r}. Choose one.")
         if self.task not in get_args(Task):
             raise SettingError(f"task must be one of {get_args(Task)}, got {self.task!r}. Choose one.")
+        measured = () if self.state_space is None else self.state_space.channels
+        moving = [channel.name for channel in measured if channel.reference != "absolute"]
+        if moving:
+            raise SettingError(
+                f"state_space must hold absolute channels, got the displacements {moving}. A state is what the robot "
+                "measures: say reference: absolute."
+            )

@@ -33,7 +33,7 @@ def state_bins(state: Float[Tensor, " size"], *, bins: int = 256) -> list[int]:
         Qwen-VLA, arXiv 2605.30280, section 5.2.4: 256 bins per dimension. The bins of pi0-FAST (arXiv 2501.09747);
         values below -1 are bin 0 here, where its published code gives -1.
     """
-    _check_bins(bins)
+    check_bins(bins)
     if not bool(state.isfinite().all()):
         raise DataError(f"state must be finite, got {state.tolist()}. Drop the frame.")
     found: list[int] = ((state.double() + 1) * (bins / 2)).floor().clamp(0, bins - 1).long().tolist()
@@ -58,7 +58,7 @@ def state_from_bins(found: Sequence[int], *, bins: int = 256) -> Float[Tensor, "
         >>> state_from_bins([0, 128], bins=256) * 256
         tensor([-255.,    1.])
     """
-    _check_bins(bins)
+    check_bins(bins)
     if not all(0 <= number < bins for number in found):
         raise DataError(f"found must hold bins in [0, {bins - 1}], got {list(found)}. Use the bins that wrote them.")
     return (2 * torch.tensor(list(found), dtype=torch.float32) + 1) / bins - 1
@@ -88,6 +88,7 @@ def state_text(state: Float[Tensor, " size"], *, bins: int = 256) -> str:
     return f"state: [{', '.join(map(str, state_bins(state, bins=bins)))}]"
 
 
-def _check_bins(bins: int) -> None:
+def check_bins(bins: int) -> None:
+    """Refuse fewer than two bins, with a SettingError."""
     if bins < 2:
         raise SettingError(f"bins must be at least 2, got {bins}. The paper uses 256.")

@@ -2,7 +2,7 @@
 
 from vla_kit.envs.collect import RecordedEpisode, collect, collect_episode
 from vla_kit.envs.disturbance import Disturbance
-from vla_kit.envs.protocol import Expert, PolicyEnv, SimulationError, StepResult
+from vla_kit.envs.protocol import Expert, PolicyEnv, Proprioceptive, SimulationError, StepResult, robot_state
 from vla_kit.envs.random_policy import random_actions
 from vla_kit.envs.registry import make_env, make_expert
 from vla_kit.envs.tasks import PAIRS, TASKS, EnvTask, find_task
@@ -14,6 +14,7 @@ __all__ = [
     "EnvTask",
     "Expert",
     "PolicyEnv",
+    "Proprioceptive",
     "RecordedEpisode",
     "SimulationError",
     "StepResult",
@@ -23,4 +24,5 @@ __all__ = [
     "make_env",
     "make_expert",
     "random_actions",
+    "robot_state",
 ]

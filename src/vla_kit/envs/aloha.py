@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from vla_kit.envs.mujoco_camera import FreeCamera
-from vla_kit.envs.protocol import Action, Pictures, SimulationError, StepResult, check_action, check_seed
+from vla_kit.envs.protocol import Action, Pictures, SimulationError, State, StepResult, check_action, check_seed
 from vla_kit.envs.tasks import find_task
 from vla_kit.errors import MissingExtraError, SettingError
 
@@ -193,6 +193,21 @@ class AlohaEnv:
         if not self._begun:
             raise SimulationError("look must come after reset, got no episode. Call reset(seed) first.")
         return {_VIEW: self._camera.render(self._physics.data.ptr, tag=_VIEW)}
+
+    def robot_state(self) -> State:
+        """What the robot measures of itself now; nothing of the cube.
+
+        Returns:
+            14 entries in the order of an action: six joint angles [rad] and the opening of the gripper (0 closed, 1
+            open; a little beyond is possible) of the left arm, then of the right arm.
+
+        Raises:
+            SimulationError: If no episode was begun.
+        """
+        if not self._begun:
+            raise SimulationError("robot_state must come after reset, got no episode. Call reset(seed) first.")
+        measured: np.ndarray = BimanualViperXTask.get_qpos(self._physics)
+        return measured
 
     def step(self, action: Action) -> StepResult:
         """Move the targets to a new action within `frame_skip` simulator steps, or until the task is solved.

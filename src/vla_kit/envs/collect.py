@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from vla_kit.envs.disturbance import Disturbance
-from vla_kit.envs.protocol import Expert, PolicyEnv, SimulationError
+from vla_kit.envs.protocol import Expert, PolicyEnv, SimulationError, robot_state
 from vla_kit.envs.registry import make_expert as registered_expert
 from vla_kit.errors import SettingError
 
@@ -37,6 +37,8 @@ class RecordedEpisode:
         success: Whether the task was solved. Keep only such episodes.
         frames: View tag -> pictures, each taken before the decision of its step. Empty where nothing was rendered.
         actions: The expert's action at each decision, without the disturbance, in native units.
+        states: What the robot measured of itself before each decision, native; None where its environment reports
+            nothing.
     """
 
     task: str
@@ -46,6 +48,7 @@ class RecordedEpisode:
     success: bool
     frames: dict[str, UInt8[np.ndarray, "step height image_width 3"]]
     actions: Float[np.ndarray, "step size"]
+    states: Float[np.ndarray, "step state_size"] | None = None
 
 
 def collect_episode(
@@ -99,11 +102,14 @@ def collect_episode(
     else:
         offsets = disturbance.draw(env.max_steps, rng=np.random.default_rng([seed, _DISTURBANCE_STREAM]))
     pictures: dict[str, list[np.ndarray]] = {tag: [] for tag in env.view_tags}
+    states: list[np.ndarray] = []
     actions, success = [], False
     for offset in offsets if going_on else ():
         if render:
             for tag, frame in env.look().items():
                 pictures[tag].append(frame)
+        state = robot_state(env)
+        states += [] if state is None else [state]
         action = expert.act()
         actions.append(action)
         result = env.step(action + offset)
@@ -118,6 +124,7 @@ def collect_episode(
         success=success,
         frames={tag: np.stack(frames) for tag, frames in pictures.items() if frames},
         actions=np.array(actions, dtype=np.float32).reshape(-1, size),
+        states=np.array(states, dtype=np.float32) if states else None,
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from vla_kit.envs._mujoco import mujoco
 from vla_kit.envs.mujoco_camera import FreeCamera
-from vla_kit.envs.protocol import Action, Pictures, SimulationError, StepResult, check_action, check_seed
+from vla_kit.envs.protocol import Action, Pictures, SimulationError, State, StepResult, check_action, check_seed
 from vla_kit.envs.tasks import TASKS
 from vla_kit.errors import MissingExtraError, SettingError
 
@@ -24,6 +24,8 @@ __all__ = ["MetaWorldEnv", "MetaWorldExpert"]
 
 _SIMULATOR_HZ: Final = 80.0
 _VIEW: Final = "cam_high"
+_ROBOT_ENTRIES: Final = 4
+"""Leading entries of the simulator's state: hand and gripper. Objects and the goal follow."""
 _GOAL_VISIBLE: Final = frozenset({"reach", "push"})
 """Tasks whose goal is a marker and nothing else. Elsewhere the marker would give away what to do."""
 _RESET_RANGE: Final = dict.fromkeys(("faucet-open", "faucet-close"), ((-0.1, 0.8, 0.0), (0.1, 0.85, 0.0)))
@@ -178,6 +180,20 @@ class MetaWorldEnv:
         if self._state is None:
             raise SimulationError("look must come after reset, got no episode. Call reset(seed) first.")
         return {_VIEW: self._camera.render(self._simulator.data, tag=_VIEW)}
+
+    def robot_state(self) -> State:
+        """What the robot measures of itself now; nothing of objects or goals.
+
+        Returns:
+            Four entries: position of the hand along x, y and z [m], and how far the gripper is open (0 closed, 1 open).
+
+        Raises:
+            SimulationError: If no episode was begun.
+        """
+        if self._state is None:
+            raise SimulationError("robot_state must come after reset, got no episode. Call reset(seed) first.")
+        measured: np.ndarray = self._state[:_ROBOT_ENTRIES].copy()
+        return measured
 
     def step(self, action: Action) -> StepResult:
         """Repeat one displacement for `frame_skip` simulator steps, or until the task is solved.

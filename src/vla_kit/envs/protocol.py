@@ -11,11 +11,24 @@ from jaxtyping import Float, UInt8
 
 from vla_kit.errors import SettingError, ShapeError, VLAKitError
 
-__all__ = ["Expert", "PolicyEnv", "SimulationError", "StepResult", "check_action", "check_frame", "check_seed"]
+__all__ = [
+    "Expert",
+    "PolicyEnv",
+    "Proprioceptive",
+    "SimulationError",
+    "StepResult",
+    "check_action",
+    "check_frame",
+    "check_seed",
+    "robot_state",
+]
 
 
 Action = Float[np.ndarray, " size"]
 """One decision in native units. A name of its own, so that YAML can tell which classes satisfy `PolicyEnv`."""
+
+State = Float[np.ndarray, " state_size"]
+"""What a robot measures of itself, in native units."""
 
 Pictures = dict[str, UInt8[np.ndarray, "height image_width 3"]]
 """View tag -> RGB in [0, 255]."""
@@ -46,7 +59,8 @@ class StepResult:
 class PolicyEnv(Protocol):
     """A task as a policy sees it: pixels and an instruction in, one native action per decision out.
 
-    Nothing here tells the state of the simulator: what a policy knows, it knows from `look` and `instruction`.
+    Nothing here tells the state of the simulator: what a policy knows, it knows from `look` and `instruction`. What a
+    robot measures of itself is for `Proprioceptive`.
     A picture is rendered only when somebody looks, so a policy that looks once per chunk pays for one picture per
     chunk. Equal seeds give equal scenes, first pictures and instructions.
 
@@ -124,6 +138,15 @@ class PolicyEnv(Protocol):
 
 
 @runtime_checkable
+class Proprioceptive(Protocol):
+    """An environment whose robot measures itself: joints, gripper, hand, and nothing of the scene."""
+
+    def robot_state(self) -> State:
+        """The measurements now, in the order of the robot's `state_space`."""
+        ...
+
+
+@runtime_checkable
 class Expert(Protocol):
     """A demonstrator. It holds the simulator privately and may know the true state."""
 
@@ -134,6 +157,29 @@ class Expert(Protocol):
     def act(self) -> Action:
         """Action for the current decision, in native units and inside the limits of the environment."""
         ...
+
+
+def robot_state(env: PolicyEnv) -> State | None:
+    """What the robot of an environment measures of itself now.
+
+    Args:
+        env: In a running episode.
+
+    Returns:
+        Its state, native; None where the environment is not `Proprioceptive`.
+
+    Raises:
+        SimulationError: If no episode was begun.
+
+    Examples:
+        >>> from vla_kit.envs.registry import make_env
+        >>> env = make_env("metaworld/reach")
+        >>> _ = env.reset(0)
+        >>> robot_state(env).shape
+        (4,)
+        >>> env.close()
+    """
+    return env.robot_state() if isinstance(env, Proprioceptive) else None
 
 
 def check_seed(seed: int) -> int:

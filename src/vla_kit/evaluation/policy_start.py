@@ -3,7 +3,7 @@
 import numpy as np
 from torch import Generator
 
-from vla_kit.envs import PolicyEnv
+from vla_kit.envs import PolicyEnv, robot_state
 from vla_kit.errors import SettingError
 from vla_kit.evaluation.rollout import ChunkPolicy
 from vla_kit.policy import ChunkExecutor, PolicyObservation
@@ -56,7 +56,9 @@ class PolicyStart:
         count = int(np.random.default_rng([seed, _STREAM]).integers(fewest, most + 1))
         executor, generator = ChunkExecutor(replan_every=self.replan_every), Generator().manual_seed(seed)
         for _ in range(count):
-            seen = PolicyObservation(embodiment=env.embodiment, instruction=env.instruction, views=env.look())
+            seen = PolicyObservation(
+                embodiment=env.embodiment, instruction=env.instruction, views=env.look(), state=robot_state(env)
+            )
             (chunk,) = self.policy.act([seen], generator=[generator])
             executor.give(chunk)
             while not executor.needs_chunk:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from torch import Generator
 
-from vla_kit.envs import Expert, PolicyEnv, make_expert, random_actions
+from vla_kit.envs import Expert, PolicyEnv, make_expert, random_actions, robot_state
 from vla_kit.errors import SettingError
 from vla_kit.evaluation.seeds import check_evaluation_seeds
 from vla_kit.policy import ChunkExecutor, PolicyObservation
@@ -77,6 +77,7 @@ def evaluate(
 
     Up to `num_envs` environments of this process run in lock step, and the policy answers all that need a chunk in one
     batch; a finished one takes the next seed. Pictures are rendered only where the policy looks, or for recording.
+    What a robot measures of itself goes into the observation, for policies that read states.
     Noise belongs to the episode's seed: beyond rounding, an episode does not depend on its neighbours.
 
     Args:
@@ -237,7 +238,12 @@ class _Episode:
     seen: dict[str, np.ndarray] | None = None
 
     def observe(self) -> PolicyObservation:
-        return PolicyObservation(embodiment=self.env.embodiment, instruction=self.env.instruction, views=self._look())
+        return PolicyObservation(
+            embodiment=self.env.embodiment,
+            instruction=self.env.instruction,
+            views=self._look(),
+            state=robot_state(self.env),
+        )
 
     def step(self) -> EpisodeResult | None:
         """Carry out the next action; the result when it was the last."""

@@ -11,7 +11,7 @@ from vla_kit.errors import DataError, SettingError, ShapeError
 from vla_kit.heads.conditioned import check_context_width, next_position
 from vla_kit.protocols import Context
 
-__all__ = ["StateTokenHead"]
+__all__ = ["StateTokenHead", "state_channels"]
 
 
 class StateTokenHead(nn.Module):
@@ -22,19 +22,17 @@ class StateTokenHead(nn.Module):
     state is all padding has no token, and gets the velocity that it gets without this wrapper.
 
     Args:
-        head: Satisfies `VelocityField`, has `channels` and `condition`, such as `DiTHead`.
-        context_width: Features of a context token, the backbone's `width`.
+        head: Satisfies `VelocityField`, has `channels`, `context_width` and `condition`, such as `DiTHead`.
         state_channels: Padded width of the states.
 
     Raises:
-        SettingError: If a number is below 1.
+        SettingError: If `state_channels` is below 1.
 
     Examples:
         >>> import torch
         >>> from vla_kit.heads import DiTHead
         >>> head = StateTokenHead(
         ...     DiTHead(context_width=6, channels=4, width=16, depth=2, num_heads=2, mlp_hidden=32),
-        ...     context_width=6,
         ...     state_channels=3,
         ... )
         >>> context = Context(
@@ -52,18 +50,18 @@ class StateTokenHead(nn.Module):
         not say how the vector enters; one token of a two-layer network is ours.
     """
 
-    def __init__(self, head: nn.Module, *, context_width: int, state_channels: int = 64) -> None:
+    def __init__(self, head: nn.Module, *, state_channels: int = 64) -> None:
         super().__init__()
-        for name, value in (("context_width", context_width), ("state_channels", state_channels)):
-            if value < 1:
-                raise SettingError(f"{name} must be at least 1, got {value}. Use that of the backbone and the data.")
+        if state_channels < 1:
+            raise SettingError(f"state_channels must be at least 1, got {state_channels}. Use 64 for any robot.")
         self.head = head
-        self.context_width = context_width
         self.state_channels = state_channels
-        channels: Any = head.channels
-        self.channels = int(channels)
+        inside: Any = head
+        self.channels, self.context_width = int(inside.channels), int(inside.context_width)
         self.token = nn.Sequential(
-            nn.Linear(state_channels, context_width), nn.SiLU(), nn.Linear(context_width, context_width)
+            nn.Linear(state_channels, self.context_width),
+            nn.SiLU(),
+            nn.Linear(self.context_width, self.context_width),
         )
 
     def with_state(self, context: Context) -> Context:
@@ -143,3 +141,21 @@ class StateTokenHead(nn.Module):
         conditioned = self.with_state(context) if isinstance(context, Context) else context
         velocity: Tensor = self.head(noisy_actions, time, conditioned, mask)
         return velocity
+
+def state_channels(head: nn.Module) -> int | None:
+    """Padded width of the states that a head reads.
+
+    Args:
+        head: A head, which may be or hold a `StateTokenHead`.
+
+    Returns:
+        `state_channels` of the outermost module that has it; None where the head reads no state.
+
+    Examples:
+        >>> from vla_kit.heads import DiTHead
+        >>> head = DiTHead(context_width=6, channels=4, width=16, depth=1, num_heads=2, mlp_hidden=32)
+        >>> state_channels(StateTokenHead(head, state_channels=3)), state_channels(head)
+        (3, None)
+    """
+    widths: list[Any] = [module.state_channels for module in head.modules() if hasattr(module, "state_channels")]
+    return int(widths[0]) if widths else None

@@ -9,10 +9,11 @@ from jaxtyping import Bool, Float
 from torch import Generator, Tensor, nn
 
 from vla_kit.actions import QuantileNormalizer
-from vla_kit.embodiment import EmbodimentPrompter
+from vla_kit.embodiment import EmbodimentPrompter, write_prompts
 from vla_kit.errors import SettingError, ShapeError
-from vla_kit.policy.observation import PolicyObservation, image_tensor
+from vla_kit.policy.observation import PolicyObservation, image_tensor, state_tensor
 from vla_kit.policy.prediction import Solver, draw_noise, predict_actions
+from vla_kit.policy.states import state_scaler
 from vla_kit.protocols import Backbone, Observation
 
 __all__ = ["Policy"]
@@ -29,6 +30,8 @@ class _Parts(Protocol):
     def prompter(self) -> EmbodimentPrompter: ...
     @property
     def normalizer(self) -> QuantileNormalizer: ...
+    @property
+    def state_normalizer(self) -> QuantileNormalizer | None: ...
     @property
     def solver(self) -> Solver: ...
     @property
@@ -48,9 +51,11 @@ class Policy:
         solver: Integrates the velocity.
         channels: Padded action width of the head.
         temperature: Factor on the noise, at least 0; 1 is the trained distribution.
+        state_normalizer: Statistics of the states, where prompter or head reads them; None for a policy without states.
 
     Raises:
-        SettingError: If `channels` is below 1 or `temperature` is negative.
+        SettingError: If `channels` is below 1, `temperature` is negative, or `state_normalizer` does not fit prompter
+            and head.
 
     Examples:
         >>> from vla_kit.actions import ActionSpace, ChannelGroup, QuantileStats
@@ -89,6 +94,7 @@ class Policy:
         solver: Solver,
         channels: int = 64,
         temperature: float = 1.0,
+        state_normalizer: QuantileNormalizer | None = None,
     ) -> None:
         if channels < 1:
             raise SettingError(f"channels must be at least 1, got {channels}. Use the head's.")
@@ -101,13 +107,15 @@ class Policy:
         self.solver = solver
         self.channels = channels
         self.temperature = temperature
+        self.states = state_scaler(state_normalizer, prompter=prompter, head=head, channels=channels)
 
     @classmethod
     def from_module(cls, module: _Parts, *, temperature: float = 1.0) -> Self:
         """Take the parts of a training module, such as a `VLAModule` loaded from a checkpoint.
 
         Args:
-            module: Has `backbone`, `head`, `prompter`, `normalizer`, `solver` and `channels`; the parts are shared.
+            module: Has `backbone`, `head`, `prompter`, `normalizer`, `state_normalizer`, `solver` and `channels`; the parts are
+                shared.
             temperature: As in the constructor.
 
         Returns:
@@ -121,6 +129,7 @@ class Policy:
             solver=module.solver,
             channels=module.channels,
             temperature=temperature,
+            state_normalizer=module.state_normalizer,
         )
 
     @property
@@ -148,35 +157,36 @@ class Policy:
         Raises:
             EmbodimentError: If a robot is unknown to the prompter.
             MissingStatisticsError: If a robot has no statistics.
-            ShapeError: If there is no observation, or a picture has the wrong shape.
+            ShapeError: If there is no observation, or a picture or a state has the wrong shape.
+            DataError: If a state is missing that the policy reads, or is NaN or infinite.
             DtypeError: If a picture is not uint8.
         """
         if len(observations) == 0:
             raise ShapeError("observations must hold at least one observation, got none. Skip the call instead.")
         device = self.device
-        mask = self._mask([observation.embodiment for observation in observations]).to(device)
+        embodiments = [observation.embodiment for observation in observations]
+        mask = self._mask(embodiments).to(device)
         shared = generator if isinstance(generator, Generator) else None
         own = None if generator is None or isinstance(generator, Generator) else generator
-        prepared = self.backbone.prepare([self._observation(observation) for observation in observations])
+        states = None if self.states is None else self.states(embodiments, [state_tensor(one.state) for one in observations])
+        prompts = write_prompts(self.prompter, embodiments, [one.instruction for one in observations], states=states)
+        prepared = self.backbone.prepare(
+            [_shown(one, prompt) for one, prompt in zip(observations, prompts, strict=True)]
+        )
         native = predict_actions(
             {name: tensor.to(device) for name, tensor in prepared.items()},
             mask,
-            [observation.embodiment for observation in observations],
+            embodiments,
             backbone=self.backbone,
             head=self.head,
             normalizer=self.normalizer,
             solver=self.solver,
+            state=None if states is None else states.to(device),
             noise=None if own is None else draw_noise(mask, own),
             generator=shared,
             temperature=self.temperature,
         )
         return [chunk.float().cpu().numpy() for chunk in native.cut()]
-
-    def _observation(self, observation: PolicyObservation) -> Observation:
-        return Observation(
-            prompt=self.prompter(observation.embodiment, observation.instruction),
-            views={tag: image_tensor(image, tag=tag) for tag, image in observation.views.items()},
-        )
 
     def _mask(self, embodiments: Sequence[str]) -> Bool[Tensor, "batch horizon channel"]:
         specs = [self.prompter.spec(name) for name in embodiments]
@@ -190,3 +200,9 @@ class Policy:
         for row, spec in zip(mask, specs, strict=True):
             row[: spec.chunk_size, : spec.action_space.size] = True
         return mask
+
+
+def _shown(observation: PolicyObservation, prompt: str) -> Observation:
+    return Observation(
+        prompt=prompt, views={tag: image_tensor(image, tag=tag) for tag, image in observation.views.items()}
+    )

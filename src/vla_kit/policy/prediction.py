@@ -11,9 +11,9 @@ from torch import Generator, Tensor
 from vla_kit.actions import MaskedActions, QuantileNormalizer
 from vla_kit.errors import ShapeError
 from vla_kit.heads import sample_actions
-from vla_kit.protocols import Backbone, VelocityField
+from vla_kit.protocols import Backbone, Context, VelocityField
 
-__all__ = ["Solver", "draw_noise", "predict_actions"]
+__all__ = ["Solver", "draw_noise", "predict_actions", "read_context"]
 
 
 @runtime_checkable
@@ -30,6 +30,28 @@ class Solver(Protocol):
         ...
 
 
+def read_context(
+    inputs: Mapping[str, Tensor],
+    embodiments: Sequence[str],
+    *,
+    backbone: Callable[[Mapping[str, Tensor]], Context],
+    state: MaskedActions | None = None,
+) -> Context:
+    """Run the backbone, and add to its context what a head may ask for besides: the robots and their states.
+
+    Args:
+        inputs: What `Backbone.prepare` made, on the device of the model.
+        embodiments: Robot of each sample.
+        backbone: Gives the context.
+        state: What `StateScaler` made of the states, on the device of the model; None for a model that reads none.
+
+    Returns:
+        The context, for training and prediction alike.
+    """
+    known = replace(backbone(inputs), embodiments=tuple(embodiments))
+    return known if state is None else replace(known, state=state.values[:, 0], state_mask=state.mask[:, 0])
+
+
 def predict_actions(
     inputs: Mapping[str, Tensor],
     mask: Bool[Tensor, "batch horizon channel"],
@@ -39,6 +61,7 @@ def predict_actions(
     head: VelocityField,
     normalizer: QuantileNormalizer,
     solver: Solver,
+    state: MaskedActions | None = None,
     noise: Float[Tensor, "batch horizon channel"] | None = None,
     generator: Generator | None = None,
     temperature: float = 1.0,
@@ -53,6 +76,7 @@ def predict_actions(
         head: Gives the velocity.
         normalizer: Undoes the scaling.
         solver: Integrates the velocity.
+        state: What `StateScaler` made of the states, on the device of the model; None for a model that reads none.
         noise: Start of the integration, standard normal; drawn from `generator` where None.
         generator: Source of the noise, on the device of `mask`.
         temperature: Factor on the noise, at least 0.
@@ -67,7 +91,7 @@ def predict_actions(
     Source:
         Qwen-VLA, arXiv 2605.30280, section 2.5 and equation 5.
     """
-    context = replace(backbone(inputs), embodiments=tuple(embodiments))
+    context = read_context(inputs, embodiments, backbone=backbone, state=state)
     values = sample_actions(
         head, context, mask, solver=solver, generator=generator, noise=noise, temperature=temperature
     )

@@ -74,21 +74,24 @@ class Survey:
         ]
 
 
-def survey(chosen: DemonstrationSet, spec: EmbodimentSpec, *, with_views: bool, tasks: bool) -> Survey:
+def survey(
+    chosen: DemonstrationSet, spec: EmbodimentSpec, *, with_views: bool, with_state: bool, tasks: bool
+) -> Survey:
     """Open a data set, look and close it; one that caches its frames stays open, for they were decoded already.
 
     Args:
         chosen: The data set.
         spec: Its robot.
         with_views: Whether pictures will be read.
+        with_state: Whether the model reads states.
         tasks: Whether to read the sentence of every episode.
 
     Raises:
-        DataError: If the data set is missing, broken or does not fit its robot.
+        DataError: If the data set is missing, broken or does not fit its robot, or lacks a state that is read.
     """
     keep = chosen.cache_frames and with_views
-    reader = replace(chosen, cache_frames=False).open(with_views=with_views)
-    chosen.check(reader, spec)
+    reader = replace(chosen, cache_frames=False).open(with_views=with_views, with_state=with_state)
+    chosen.check(reader, spec, with_state=with_state)
     episodes = chosen.episodes(reader)
     by_sentence: dict[str, list[int]] = {}
     for index in episodes if tasks else ():
@@ -101,15 +104,17 @@ def survey(chosen: DemonstrationSet, spec: EmbodimentSpec, *, with_views: bool, 
         episodes=episodes,
         num_steps=reader.num_steps,
         tasks=by_sentence,
-        open=_Kept(chosen) if keep else partial(chosen.open, with_views=with_views),
+        open=_Kept(chosen, with_state=with_state)
+        if keep
+        else partial(chosen.open, with_views=with_views, with_state=with_state),
     )
 
 
 class _Kept:
     """Opens a data set once; workers that are forked afterwards share its frames."""
 
-    def __init__(self, chosen: DemonstrationSet) -> None:
-        self._reader = chosen.open()
+    def __init__(self, chosen: DemonstrationSet, *, with_state: bool) -> None:
+        self._reader = chosen.open(with_state=with_state)
 
     def __call__(self) -> EpisodeReader:
         return self._reader

@@ -15,9 +15,9 @@ from vla_kit.data.lazy_parts import Part
 from vla_kit.data.resumable_loader import ResumableLoader
 from vla_kit.data.shares import Shares
 from vla_kit.data.split import split_episodes
-from vla_kit.data.statistics import ActionPart, StatisticsCache, merged_action_statistics
 from vla_kit.data.windows import ChunkDataset
 from vla_kit.training._loading import Loading, module_of, trainer_of
+from vla_kit.training._statistics import RunStatistics, run_statistics
 from vla_kit.training._survey import survey
 
 __all__ = ["DemonstrationDataModule"]
@@ -84,40 +84,40 @@ class DemonstrationDataModule(LightningDataModule):
         )
         self._train: list[Part] = []
         self._validation: list[Part] = []
-        self._statistics: dict[str, QuantileStats] = {}
+        self._statistics = RunStatistics()
 
     def setup(self, stage: str) -> None:
         """Look into every data set once and, before training, give the module their statistics."""
         module = module_of(self)
+        with_state = module.state_normalizer is not None
         if not self._train:
             for one in self.sets:
                 spec = module.prompter.spec(one.embodiment)
-                found = survey(one, spec, with_views=True, tasks=self._loading.needs_tasks)
+                found = survey(
+                    one, spec, with_views=True, with_state=with_state, tasks=self._loading.needs_tasks
+                )
                 train, validation = split_episodes(found.episodes, self.validation_share, seed=self.seed)
                 windows = partial(ChunkDataset, horizon=spec.chunk_size, stride=one.stride)
                 self._train += found.parts(train, windows, items=-(-found.num_steps // one.stride))
                 windows = partial(ChunkDataset, horizon=spec.chunk_size, stride=self.validation_stride)
                 items = -(-found.num_steps // self.validation_stride)
                 self._validation += found.parts(validation, windows, items=items) if validation else []
-            self._statistics = merged_action_statistics(
-                [
-                    ActionPart(
-                        open=partial(one.open, with_views=False),
-                        episodes=one.episodes,
-                        horizon=module.prompter.spec(one.embodiment).chunk_size,
-                    )
-                    for one in self.sets
-                ],
-                cache=StatisticsCache(),
+            self._statistics = run_statistics(
+                self.sets,
+                horizon=lambda one: module.prompter.spec(one.embodiment).chunk_size,
+                with_state=with_state,
             )
         if stage == "fit":
             self._loading.begin()
-            for name, stats in self._statistics.items():
-                module.add_statistics(name, stats)
+            self._statistics.give(module)
 
     def statistics(self) -> dict[str, QuantileStats]:
-        """Embodiment -> statistics of all its frames, once the data are set up."""
-        return dict(self._statistics)
+        """Embodiment -> statistics of the actions of all its frames, once the data are set up."""
+        return dict(self._statistics.actions)
+
+    def state_statistics(self) -> dict[str, QuantileStats]:
+        """Embodiment -> statistics of its states, once the data are set up; empty where the model reads none."""
+        return dict(self._statistics.states)
 
     def train_dataloader(self) -> ResumableLoader:
         """Samples of all sets in the shares of the mixture, from where the run stands."""
@@ -154,4 +154,5 @@ class DemonstrationDataModule(LightningDataModule):
             prompter=module.prompter,
             channels=module.channels,
             augment=self.augment if training else None,
+            states=module.state_scaler(),
         )

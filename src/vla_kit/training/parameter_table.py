@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,10 +76,12 @@ def print_parameters(args: Sequence[str]) -> None:
 def _head_on_meta(configs: Sequence[str]) -> nn.Module:
     """The head of stacked YAML files, whose later ones override earlier ones."""
     described: dict[str, Any] = {}
+    wrapper: Any = None
     width: int | None = None
     for path in configs:
         model = (yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}).get("model") or {}
         described = _overridden(described, model.get("head") or {})
+        wrapper = model.get("head_wrapper", wrapper)
         width = ((model.get("backbone") or {}).get("init_args") or {}).get("hidden", width)
     if "class_path" not in described:
         raise SettingError(f"config must set model.head.class_path, got none in {configs}. Add a file of configs/size.")
@@ -87,8 +89,10 @@ def _head_on_meta(configs: Sequence[str]) -> nn.Module:
         described = {**described, "init_args": {"context_width": width, **described.get("init_args", {})}}
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(nn.Module, "head")
+    parser.add_argument("--head_wrapper", type=Callable[[nn.Module], nn.Module] | None)
     with torch.device("meta"):
-        head: nn.Module = parser.instantiate(parser.parse_object({"head": described})).head
+        made = parser.instantiate(parser.parse_object({"head": described, "head_wrapper": wrapper}))
+        head: nn.Module = made.head if made.head_wrapper is None else made.head_wrapper(made.head)
     return head
 
 

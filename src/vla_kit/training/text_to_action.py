@@ -1,27 +1,25 @@
 """Demonstrations without pictures for `VLAModule`: sentences and whole trajectories (text to action, T2A)."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from vla_kit.actions import QuantileStats
 from vla_kit.data.collate import Batch, Collate
 from vla_kit.data.demonstration_set import DemonstrationSet
-from vla_kit.data.episodes import EpisodeReader
 from vla_kit.data.lazy_parts import Part
 from vla_kit.data.resumable_loader import ResumableLoader
 from vla_kit.data.sample import Sample
 from vla_kit.data.shares import Shares
 from vla_kit.data.split import split_episodes
-from vla_kit.data.statistics import ActionPart, StatisticsCache, merged_action_statistics
 from vla_kit.data.windows import TrajectoryDataset
 from vla_kit.errors import SettingError
 from vla_kit.training._loading import Loading, module_of, trainer_of
+from vla_kit.training._statistics import RunStatistics, run_statistics
 from vla_kit.training._survey import Survey, survey
 
 __all__ = ["TextToActionDataModule"]
@@ -85,40 +83,44 @@ class TextToActionDataModule(LightningDataModule):
         )
         self._train: list[Part] = []
         self._validation: list[Part] = []
-        self._statistics: dict[str, QuantileStats] = {}
+        self._statistics = RunStatistics()
 
     def setup(self, stage: str) -> None:
         """Look into every data set once and, before training, give the module their statistics."""
         module = module_of(self)
+        with_state = module.state_normalizer is not None
         if not self._train:
             surveys = [
-                survey(one, module.prompter.spec(one.embodiment), with_views=False, tasks=self._loading.needs_tasks)
+                survey(
+                    one,
+                    module.prompter.spec(one.embodiment),
+                    with_views=False,
+                    with_state=with_state,
+                    tasks=self._loading.needs_tasks,
+                )
                 for one in self.sets
             ]
             chosen = [_fitting(found, self.horizon) for found in surveys]
             longest = max(int(found.num_steps[episodes].max()) for found, episodes in zip(surveys, chosen, strict=True))
             horizon = longest if self.horizon is None else self.horizon
-            windows = partial(_prompted, horizon=horizon, prompter=module.prompter)
+            windows = partial(TrajectoryDataset, horizon=horizon)
             for found, episodes in zip(surveys, chosen, strict=True):
                 train, validation = split_episodes(episodes, self.validation_share, seed=self.seed)
                 items = np.ones_like(found.num_steps)
                 self._train += found.parts(train, windows, items=items)
                 self._validation += found.parts(validation, windows, items=items) if validation else []
-            self._statistics = merged_action_statistics(
-                [
-                    ActionPart(open=partial(one.open, with_views=False), episodes=one.episodes, horizon=horizon)
-                    for one in self.sets
-                ],
-                cache=StatisticsCache(),
-            )
+            self._statistics = run_statistics(self.sets, horizon=lambda one: horizon, with_state=with_state)
         if stage == "fit":
             self._loading.begin()
-            for name, stats in self._statistics.items():
-                module.add_statistics(name, stats)
+            self._statistics.give(module)
 
     def statistics(self) -> dict[str, QuantileStats]:
-        """Embodiment -> statistics of all its frames, once the data are set up."""
-        return dict(self._statistics)
+        """Embodiment -> statistics of the actions of all its frames, once the data are set up."""
+        return dict(self._statistics.actions)
+
+    def state_statistics(self) -> dict[str, QuantileStats]:
+        """Embodiment -> statistics of its states, once the data are set up; empty where the model reads none."""
+        return dict(self._statistics.states)
 
     def train_dataloader(self) -> ResumableLoader:
         """Trajectories of all sets in the shares of the mixture, from where the run stands."""
@@ -150,33 +152,18 @@ class TextToActionDataModule(LightningDataModule):
 
     def _collate(self) -> Collate:
         module = module_of(self)
-        return Collate(module.prepare, prompter=_already_prompted, channels=module.channels)
+        return Collate(
+            module.prepare,
+            prompter=module.prompter,
+            channels=module.channels,
+            states=module.state_scaler(),
+            announce=_length,
+        )
 
 
-class _Prompted(Dataset[Sample]):
-    """Puts the whole prompt in place of the instruction: only here is the length of a trajectory known."""
-
-    def __init__(self, samples: TrajectoryDataset, prompter: Callable[[str, str, int], str]) -> None:
-        self.samples = samples
-        self.prompter = prompter
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, item: int) -> Sample:
-        sample = self.samples[item]
-        prompt = self.prompter(sample.embodiment, sample.instruction, int(sample.valid.sum()))
-        return replace(sample, instruction=prompt)
-
-
-def _prompted(
-    reader: EpisodeReader, *, horizon: int, episodes: Sequence[int], prompter: Callable[[str, str, int], str]
-) -> _Prompted:
-    return _Prompted(TrajectoryDataset(reader, horizon=horizon, episodes=episodes), prompter)
-
-
-def _already_prompted(embodiment: str, prompt: str) -> str:
-    return prompt
+def _length(sample: Sample) -> int:
+    """What a prompt announces: the whole trajectory."""
+    return int(sample.valid.sum())
 
 
 def _fitting(found: Survey, horizon: int | None) -> list[int]:

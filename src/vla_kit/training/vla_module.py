@@ -1,7 +1,7 @@
 """Training of a vision-language-action model: parts in, losses, logs and an optimiser out."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from copy import deepcopy
 from typing import Any, cast
 
 import torch
@@ -13,11 +13,13 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from vla_kit.actions import ActionSpace, MaskedActions, QuantileNormalizer, QuantileStats
 from vla_kit.data.collate import Batch
-from vla_kit.embodiment import EmbodimentPrompter
-from vla_kit.errors import SettingError
+from vla_kit.embodiment import EmbodimentPrompter, StateScaler
+from vla_kit.errors import EmbodimentError, SettingError
 from vla_kit.losses import FlowMatchingLoss, JointLoss
 from vla_kit.metrics.action_error import ActionError
 from vla_kit.policy import Solver, predict_actions
+from vla_kit.policy.prediction import read_context
+from vla_kit.policy.states import state_scaler
 from vla_kit.protocols import Backbone, Observation
 from vla_kit.training._hparams import record_hyperparameters
 from vla_kit.training.parameter_groups import parameter_groups
@@ -35,7 +37,7 @@ class VLAModule(LightningModule):
     Logged are `train/loss`, `train/loss/<embodiment>`, `val/loss` (the same noise every time) and `val/error/...`, the
     mean absolute error of sampled actions in native units.
 
-    The normaliser may be empty: the datamodules of this folder add the statistics of their data before training, and a
+    Normalisers may be empty: the datamodules of this folder add the statistics of their data before training, and a
     checkpoint carries them.
 
     Args:
@@ -56,9 +58,14 @@ class VLAModule(LightningModule):
         freeze: Modules that do not learn, by name in this module: `backbone`, `backbone.model.model.visual`. They stay
             in evaluation mode.
         sample_in_validation: Whether validation samples actions for `val/error`, which costs the solver's steps.
+        state_normalizer: Statistics of the states, or empty; where prompter or head reads the robot's state, and only
+            there.
+        head_wrapper: Makes the head that is trained of `head`, such as `StateTokenHead`: so a file of YAML adds it to a
+            head of any size. `head` itself where None.
 
     Raises:
-        SettingError: If `freeze` names no module, nothing is left to learn, or a number is out of range.
+        SettingError: If `freeze` names no module, nothing is left to learn, `state_normalizer` does not fit prompter and
+            head, or a number is out of range.
 
     Source:
         Qwen-VLA, arXiv 2605.30280, sections 2.5, 3.1 and 4: joint loss, separate schedules for backbone and action
@@ -85,12 +92,15 @@ class VLAModule(LightningModule):
         betas: tuple[float, float] = (0.9, 0.95),
         freeze: Sequence[str] = (),
         sample_in_validation: bool = True,
+        state_normalizer: QuantileNormalizer | None = None,
+        head_wrapper: Callable[[nn.Module], nn.Module] | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.head = head
+        self.head = head if head_wrapper is None else head_wrapper(head)
         self.prompter = prompter
         self.normalizer = normalizer
+        self.state_normalizer = state_normalizer
         self.flow_loss = flow_loss
         self.loss = loss
         self.solver = solver
@@ -109,6 +119,7 @@ class VLAModule(LightningModule):
                 raise SettingError(f"{name} must be at least 0, got {value}. Use 0 for none.")
         for part in ("backbone", "head"):
             warmup_cosine(0, warmup_steps=self.warmup_steps[part], total_steps=1, final=final_learning_rate)
+        self.state_scaler()
         self.action_error = ActionError(self.action_spaces)
         self._frozen = self._freeze(freeze)
         record_hyperparameters(self)
@@ -140,6 +151,38 @@ class VLAModule(LightningModule):
             StatisticsError: If sizes differ, or the normaliser, perhaps from a checkpoint, has other statistics.
         """
         self.normalizer.add(embodiment, stats, self.prompter.spec(embodiment).action_space)
+
+    def add_state_statistics(self, embodiment: str, stats: QuantileStats) -> None:
+        """Tell the normaliser of the states the statistics of a robot; the same ones again change nothing.
+
+        Args:
+            embodiment: Name of the robot, known to the prompter.
+            stats: Statistics of its states.
+
+        Raises:
+            EmbodimentError: If the prompter does not know the robot, or the robot has no `state_space`.
+            SettingError: If the model reads no state.
+            StatisticsError: If sizes differ, or the normaliser, perhaps from a checkpoint, has other statistics.
+        """
+        space = self.prompter.spec(embodiment).state_space
+        if space is None:
+            raise EmbodimentError(f"{embodiment!r} must have a state_space, got none. Name the channels of its state.")
+        if self.state_normalizer is None:
+            raise SettingError("state_normalizer must be given to a model that reads states, got None. Give an empty one.")
+        self.state_normalizer.add(embodiment, stats, space)
+
+    def state_scaler(self) -> StateScaler | None:
+        """What makes the states of samples readable, with a copy of the statistics on the CPU, for data workers.
+
+        Returns:
+            The scaler; None where the model reads no state.
+        """
+        return state_scaler(
+            None if self.state_normalizer is None else deepcopy(self.state_normalizer).cpu(),
+            prompter=self.prompter,
+            head=self.head,
+            channels=self.channels,
+        )
 
     def configure_model(self) -> None:
         """Divide backbone and head among the processes, where the strategy does that: `ShardedStrategy`."""
@@ -209,7 +252,7 @@ class VLAModule(LightningModule):
 
     def _flow_loss(self, batch: Batch, *, generator: torch.Generator | None = None) -> Float[Tensor, " batch"]:
         actions = self.normalizer.normalize(batch.actions, batch.embodiments)
-        context = replace(self.backbone(batch.backbone_inputs), embodiments=batch.embodiments)
+        context = read_context(batch.backbone_inputs, batch.embodiments, backbone=self.backbone, state=batch.state)
         return self.flow_loss(self.head, actions, context, generator=generator)
 
     def _predict(self, batch: Batch, *, generator: torch.Generator | None = None) -> MaskedActions:
@@ -221,6 +264,7 @@ class VLAModule(LightningModule):
             head=self.head,
             normalizer=self.normalizer,
             solver=self.solver,
+            state=batch.state,
             generator=generator,
         )
 

@@ -15,7 +15,7 @@ from vla_kit.training.vla_module import VLAModule
 __all__ = ["WarmStart", "load_weights"]
 
 _SHOWN: Final = 6
-_PREFIX: Final = "normalizer."
+_SPACES: Final = {"normalizer": "action_space", "state_normalizer": "state_space"}  # of the robots, by what scales them
 
 
 class WarmStart(Callback):
@@ -23,7 +23,8 @@ class WarmStart(Callback):
 
     Everything must fit: a checkpoint of a model of another shape is refused by name. The vocabulary of the checkpoint
     replaces that of the backbone. Statistics of robots that the new stage shares with the old one must be the same;
-    robots of either stage alone are kept. List it before callbacks that copy the model, such as weight averaging.
+    robots of either stage alone are kept. A model that finds states in the prompt may begin with one that read none, for
+    the weights are the same. List it before callbacks that copy the model, such as weight averaging.
 
     Args:
         checkpoint: Checkpoint of the stage before; nothing is loaded where None.
@@ -62,10 +63,11 @@ def load_weights(module: VLAModule, checkpoint: str | Path) -> None:
     """
     state = _read(Path(checkpoint))
     own = module.state_dict()
-    theirs, ours = ({key: value for key, value in one.items() if not _is_statistics(key)} for one in (state, own))
+    theirs, ours = ({key: value for key, value in one.items() if _statistics_of(key) is None} for one in (state, own))
+    unread = {key for key in state if module.state_normalizer is None and _statistics_of(key) == "state_normalizer"}
     problems = {
         "missing": sorted(set(ours) - set(theirs)),
-        "unknown": sorted(set(theirs) - set(ours)),
+        "unknown": sorted({*theirs, *unread} - set(ours)),
         "of another shape": sorted(
             f"{key} {tuple(theirs[key].shape)} instead of {tuple(ours[key].shape)}"
             for key in set(ours) & set(theirs)
@@ -78,9 +80,10 @@ def load_weights(module: VLAModule, checkpoint: str | Path) -> None:
             f"checkpoint must fit the model, got {checkpoint} with {'; '.join(found)}. "
             "Build the model with the settings of the stage before."
         )
-    normalizer = _merged(module, {key: value for key, value in state.items() if _is_statistics(key)}, checkpoint)
+    merged = {name: _merged(module, name, state, checkpoint) for name in _SPACES}
     module.load_state_dict(theirs, strict=False)  # compared above; statistics stay out
-    module.normalizer = normalizer
+    for name, normalizer in merged.items():
+        setattr(module, name, normalizer)
 
 
 def _read(path: Path) -> Mapping[str, Tensor]:
@@ -96,27 +99,35 @@ def _read(path: Path) -> Mapping[str, Tensor]:
     return state
 
 
-def _merged(module: VLAModule, state: Mapping[str, Tensor], checkpoint: str | Path) -> QuantileNormalizer:
+def _merged(
+    module: VLAModule, name: str, state: Mapping[str, Tensor], checkpoint: str | Path
+) -> QuantileNormalizer | None:
     """Statistics of the stage before, and of the robots that only the module knows."""
-    ours, merged = module.normalizer, QuantileNormalizer()
-    merged.load_state_dict({key.removeprefix(_PREFIX): value for key, value in state.items()})
+    ours: QuantileNormalizer | None = getattr(module, name)
+    before = {key.removeprefix(f"{name}."): value for key, value in state.items() if _statistics_of(key) == name}
+    if ours is None or not before:
+        return ours
+    merged = QuantileNormalizer()
+    merged.load_state_dict(before)
     merged.to(ours.q01.device)
-    for index, name in enumerate(ours.embodiments):
-        mine, before = ours.fingerprints[name], merged.fingerprints.get(name)
-        if before is None:
+    for index, robot in enumerate(ours.embodiments):
+        mine, theirs = ours.fingerprints[robot], merged.fingerprints.get(robot)
+        if theirs is None:
             size = int(ours.sizes[index])
             stats = QuantileStats(q01=ours.q01[index, :size], q99=ours.q99[index, :size])
-            merged.add(name, stats, module.action_spaces[name])
-        elif before != mine:
+            merged.add(robot, stats, getattr(module.prompter.spec(robot), _SPACES[name]))
+        elif theirs != mine:
             raise CheckpointError(
-                f"statistics of {name!r} must be those of the stage before, got {mine} from the data and {before} in "
+                f"statistics of {robot!r} must be those of the stage before, got {mine} from the data and {theirs} in "
                 f"{checkpoint}. Train both stages on the same data, or give the new data a robot name of its own."
             )
     return merged
 
 
-def _is_statistics(key: str) -> bool:
-    return key.startswith(_PREFIX)
+def _statistics_of(key: str) -> str | None:
+    """Name of the normaliser that a key of a checkpoint belongs to; None for a weight."""
+    first = key.partition(".")[0]
+    return first if first in _SPACES else None
 
 
 def _short(keys: list[str]) -> str:

@@ -1,6 +1,11 @@
 """Statistics of recorded data: computed from frames, in parts that merge, and kept."""
 
-from vla_kit.data.statistics.actions import ActionPart, action_statistics, merged_action_statistics
+from vla_kit.data.statistics.actions import (
+    ActionPart,
+    action_statistics,
+    merged_action_statistics,
+    merged_state_statistics,
+)
 from vla_kit.data.statistics.cache import StatisticsCache
 from vla_kit.data.statistics.columns import ColumnSummary, source_statistics, summarize_columns
 from vla_kit.data.statistics.feature import EXACT_BYTES, RANK_ERROR, FeatureStatistics
@@ -17,6 +22,7 @@ __all__ = [
     "action_statistics",
     "compare_published",
     "merged_action_statistics",
+    "merged_state_statistics",
     "source_statistics",
     "summarize_columns",
 ]

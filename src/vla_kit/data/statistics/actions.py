@@ -1,11 +1,11 @@
-"""Statistics of what robots did, over every frame of one data set or of several."""
+"""Statistics of what robots did and of the states they were in, over every frame of one data set or of several."""
 
 import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 from jaxtyping import Int
@@ -19,7 +19,9 @@ from vla_kit.data.statistics.cache import StatisticsCache
 from vla_kit.data.statistics.feature import EXACT_BYTES, FeatureStatistics
 from vla_kit.errors import DataError, SettingError
 
-__all__ = ["ActionPart", "action_statistics", "merged_action_statistics"]
+__all__ = ["ActionPart", "action_statistics", "merged_action_statistics", "merged_state_statistics"]
+
+_Numbers = Literal["actions", "states"]
 
 _BLOCK_FRAMES: Final = 100_000
 
@@ -122,14 +124,47 @@ def merged_action_statistics(
         Qwen-VLA, arXiv 2605.30280, equation 5, normalises per data set. Here the data sets that share an embodiment
         share one map, because a robot that acts knows its name, not the data set; name them apart to keep them apart.
     """
-    robots: dict[str, list[_Survey]] = {}
-    for part in parts:
-        survey = _survey(part)
-        robots.setdefault(survey.embodiment, []).append(survey)
-    return {
-        name: _of_robot(name, surveys, cache=cache, executor=executor or SerialExecutor(), exact_bytes=exact_bytes)
-        for name, surveys in robots.items()
-    }
+    return _merged(parts, "actions", cache=cache, executor=executor, exact_bytes=exact_bytes)
+
+
+def merged_state_statistics(
+    parts: Sequence[ActionPart],
+    *,
+    cache: StatisticsCache | None = None,
+    executor: Executor | None = None,
+    exact_bytes: int = EXACT_BYTES,
+) -> dict[str, QuantileStats]:
+    """Statistics of the native states of each robot, over all data sets that it has; see `merged_action_statistics`.
+
+    Every frame that has an action counts, for only those become samples.
+
+    Args:
+        parts: The data sets, of any robots, each with `state`; `horizon` is not read.
+        cache: Keeps the results. Nothing is kept where None.
+        executor: Counts blocks of episodes; one after the other in this process where None.
+        exact_bytes: Size of all states of a robot up to which q01 and q99 are exact [byte].
+
+    Returns:
+        Embodiment -> statistics, in the order of its state.
+
+    Raises:
+        DataError: If states cannot be read or are not finite, a robot has none, its data sets differ in the number
+            of channels, or a file of the cache is broken.
+        SettingError: If an episode does not exist.
+        MissingExtraError: If there are more states than `exact_bytes` and datasketches is not installed.
+
+    Examples:
+        >>> from vla_kit.data.action_columns import ActionColumns
+        >>> from vla_kit.data.memory_source import MemoryEpisode, MemorySource
+        >>> from vla_kit.data.robot_reader import RobotReader
+        >>> columns = {"action": np.zeros((101, 1)), "angle": np.arange(101.0)[:, None]}
+        >>> reader = RobotReader(
+        ...     MemorySource([MemoryEpisode(columns=columns)]), embodiment="arm", state=[ActionColumns("angle")]
+        ... )
+        >>> merged_state_statistics([ActionPart(open=lambda: reader)])["arm"].q99
+        tensor([99.])
+    """
+    return _merged(parts, "states", cache=cache, executor=executor, exact_bytes=exact_bytes)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -140,7 +175,7 @@ class _Survey:
     embodiment: str
     location: str
     size: int
-    rows: Int[ndarray, " episode"]  # actions that each episode will count
+    rows: Int[ndarray, " episode"]  # numbers that each episode will count
     episodes: list[int]
     horizon: int | None
     recipe: dict[str, Any]
@@ -149,6 +184,7 @@ class _Survey:
 @dataclass(frozen=True, kw_only=True)
 class _Block:
     open: Callable[[], EpisodeReader]
+    of: _Numbers
     episodes: list[int]
     horizon: int | None
     size: int
@@ -159,10 +195,29 @@ def _given(reader: EpisodeReader) -> EpisodeReader:
     return reader
 
 
-def _survey(part: ActionPart) -> _Survey:
+def _merged(
+    parts: Sequence[ActionPart],
+    of: _Numbers,
+    *,
+    cache: StatisticsCache | None,
+    executor: Executor | None,
+    exact_bytes: int,
+) -> dict[str, QuantileStats]:
+    robots: dict[str, list[_Survey]] = {}
+    for part in parts:
+        survey = _survey(part, of)
+        robots.setdefault(survey.embodiment, []).append(survey)
+    return {
+        name: _of_robot(name, of, surveys, cache=cache, executor=executor or SerialExecutor(), exact_bytes=exact_bytes)
+        for name, surveys in robots.items()
+    }
+
+
+def _survey(part: ActionPart, of: _Numbers) -> _Survey:
     reader = part.open()
-    horizon = part.horizon if reader.chunk_relative else None
-    if reader.chunk_relative and (horizon is None or horizon < 1):
+    relative = reader.chunk_relative and of == "actions"
+    horizon = part.horizon if relative else None
+    if relative and (horizon is None or horizon < 1):
         raise SettingError(
             f"horizon must be at least 1 where actions depend on the beginning of a chunk, as in {reader.location}, "
             f"got {horizon}. Give the steps of a chunk."
@@ -184,7 +239,7 @@ def _survey(part: ActionPart) -> _Survey:
         open=part.open,
         embodiment=reader.embodiment,
         location=reader.location,
-        size=reader.action_size,
+        size=reader.action_size if of == "actions" else reader.state_size,
         rows=rows,
         episodes=episodes,
         horizon=horizon,
@@ -197,21 +252,29 @@ def _survey(part: ActionPart) -> _Survey:
 
 
 def _of_robot(
-    name: str, surveys: Sequence[_Survey], *, cache: StatisticsCache | None, executor: Executor, exact_bytes: int
+    name: str,
+    of: _Numbers,
+    surveys: Sequence[_Survey],
+    *,
+    cache: StatisticsCache | None,
+    executor: Executor,
+    exact_bytes: int,
 ) -> QuantileStats:
     first = surveys[0]
     other = next((survey for survey in surveys if survey.size != first.size), None)
     if other is not None:
         raise DataError(
-            f"data sets of {name!r} must have one number of action channels, got {first.size} in {first.location} and "
-            f"{other.size} in {other.location}. Choose channels, or name the robots apart."
+            f"data sets of {name!r} must have one number of {of.removesuffix('s')} channels, got {first.size} in "
+            f"{first.location} and {other.size} in {other.location}. Choose channels, or name the robots apart."
         )
+    if not first.size:
+        raise DataError(f"{first.location} must hold {of} of {name!r}, got none. Name the columns with state.")
     total = sum(int(survey.rows[survey.episodes].sum()) for survey in surveys)
     if not total:
         raise DataError(
-            f"{first.location} must hold actions of {name!r}, got no frame with one. Choose other episodes."
+            f"{first.location} must hold {of} of {name!r}, got no frame with one. Choose other episodes."
         )
-    recipe = {"of": "actions", "parts": [survey.recipe for survey in surveys], "exact_bytes": exact_bytes}
+    recipe = {"of": of, "parts": [survey.recipe for survey in surveys], "exact_bytes": exact_bytes}
     known = None if cache is None else cache.load(recipe, QuantileStats.from_dict, location=first.location)
     if known is not None:
         return known
@@ -219,6 +282,7 @@ def _of_robot(
     blocks = [
         _Block(
             open=survey.open,
+            of=of,
             episodes=episodes,
             horizon=survey.horizon,
             size=survey.size,
@@ -228,7 +292,7 @@ def _of_robot(
         for episodes in episode_blocks(survey.rows, _BLOCK_FRAMES, episodes=survey.episodes)
     ]
     whole = FeatureStatistics(first.size, exact_bytes=exact_bytes)
-    for counted in with_progress(executor.map(_count, blocks), total=len(blocks), text=f"statistics of {name}"):
+    for counted in with_progress(executor.map(_count, blocks), total=len(blocks), text=f"statistics of {name}: {of}"):
         whole.merge(counted)
     stats = whole.summary()
     if cache is not None:
@@ -240,11 +304,13 @@ def _count(block: _Block) -> FeatureStatistics:
     reader = block.open()
     rows: list[ndarray] = []
     for index in block.episodes:
-        if block.horizon is None:
+        steps = int(reader.num_steps[index])
+        if block.of == "states":
+            rows += [reader.states(index, 0, steps).numpy()] if steps else []
+        elif block.horizon is None:
             rows.append(reader.actions(index).numpy())
         else:
-            starts = range(int(reader.num_steps[index]))
-            rows += [reader.chunk(index, start, block.horizon).numpy() for start in starts]
+            rows += [reader.chunk(index, start, block.horizon).numpy() for start in range(steps)]
     counted = FeatureStatistics(block.size, exact_bytes=block.exact_bytes)
     counted.add(np.concatenate([np.empty((0, block.size), dtype=np.float32), *rows]))
     return counted
