@@ -252,9 +252,7 @@ def write_episode(writer: LeRobotWriter, episode: RecordedEpisode) -> None:
     """Append one recorded episode."""
     frames = {FEATURE: episode.frames[VIEW]}
     columns = {} if episode.states is None else {STATE: episode.states}
-    writer.add_episode(
-        episode.actions, frames, instruction=episode.instruction, columns=columns, seed=episode.seed
-    )
+    writer.add_episode(episode.actions, frames, instruction=episode.instruction, columns=columns, seed=episode.seed)
 
 
 def write_data(path: Path, sets: Sequence[dict[str, Any]]) -> Path:

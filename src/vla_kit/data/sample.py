@@ -91,7 +91,9 @@ class Sample:
 
     def _check_state(self, state: Tensor) -> None:
         if state.ndim != 1:
-            raise ShapeError(f"state must have the shape (state_size,), got {tuple(state.shape)}. Give that of the frame.")
+            raise ShapeError(
+                f"state must have the shape (state_size,), got {tuple(state.shape)}. Give that of the frame."
+            )
         if not state.is_floating_point():
             raise DtypeError(f"state must be floating point, got {state.dtype}. Convert with .float().")
         if not bool(state.isfinite().all()):
@@ -99,4 +101,3 @@ class Sample:
                 f"state must be finite, got {state.tolist()} in frame {self.frame} of episode {self.episode} of "
                 f"{self.dataset}. Drop the episode."
             )
-

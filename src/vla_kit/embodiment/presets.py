@@ -73,6 +73,7 @@ def _hand_dual(count: int, *, fingers: int) -> ActionSpace:
     arms, hands = [_joints(side, count=count) for side in _SIDES], [_fingers(side, count=fingers) for side in _SIDES]
     return ActionSpace([*arms, *hands])
 
+
 _ALOHA: Final = ActionSpace(  # targets and measured angles have the same channels
     [
         ChannelGroup("left_joint", kind="joint", reference="absolute", unit="rad", count=6),

@@ -46,9 +46,7 @@ class StateScaler:
         the map of the actions, equation 5.
     """
 
-    def __init__(
-        self, normalizer: QuantileNormalizer, *, prompter: EmbodimentPrompter, channels: int = 64
-    ) -> None:
+    def __init__(self, normalizer: QuantileNormalizer, *, prompter: EmbodimentPrompter, channels: int = 64) -> None:
         if channels < 1:
             raise SettingError(f"channels must be at least 1, got {channels}. Use state_channels of the head.")
         self.normalizer = normalizer
@@ -103,7 +101,9 @@ def _checked(state: Tensor | None, name: str, channels: tuple[str, ...]) -> Tens
             f"state of {name!r} must have the shape ({len(channels)},), got {tuple(state.shape)}. Give {channels}."
         )
     if not bool(state.isfinite().all()):
-        raise DataError(f"state of {name!r} must be finite, got {state.tolist()}. Look at the sensor, or drop the frame.")
+        raise DataError(
+            f"state of {name!r} must be finite, got {state.tolist()}. Look at the sensor, or drop the frame."
+        )
     return state
 
 

@@ -142,6 +142,7 @@ class StateTokenHead(nn.Module):
         velocity: Tensor = self.head(noisy_actions, time, conditioned, mask)
         return velocity
 
+
 def state_channels(head: nn.Module) -> int | None:
     """Padded width of the states that a head reads.
 

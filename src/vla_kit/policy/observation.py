@@ -83,4 +83,6 @@ def state_tensor(state: np.ndarray | Tensor | None) -> Float[Tensor, "..."] | No
     """
     if state is None:
         return None
-    return torch.as_tensor(np.asarray(state) if not isinstance(state, Tensor) else state).detach().to("cpu", torch.float32)
+    return (
+        torch.as_tensor(np.asarray(state) if not isinstance(state, Tensor) else state).detach().to("cpu", torch.float32)
+    )

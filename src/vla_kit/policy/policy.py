@@ -168,7 +168,9 @@ class Policy:
         mask = self._mask(embodiments).to(device)
         shared = generator if isinstance(generator, Generator) else None
         own = None if generator is None or isinstance(generator, Generator) else generator
-        states = None if self.states is None else self.states(embodiments, [state_tensor(one.state) for one in observations])
+        states = (
+            None if self.states is None else self.states(embodiments, [state_tensor(one.state) for one in observations])
+        )
         prompts = write_prompts(self.prompter, embodiments, [one.instruction for one in observations], states=states)
         prepared = self.backbone.prepare(
             [_shown(one, prompt) for one, prompt in zip(observations, prompts, strict=True)]

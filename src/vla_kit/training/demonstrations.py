@@ -93,9 +93,7 @@ class DemonstrationDataModule(LightningDataModule):
         if not self._train:
             for one in self.sets:
                 spec = module.prompter.spec(one.embodiment)
-                found = survey(
-                    one, spec, with_views=True, with_state=with_state, tasks=self._loading.needs_tasks
-                )
+                found = survey(one, spec, with_views=True, with_state=with_state, tasks=self._loading.needs_tasks)
                 train, validation = split_episodes(found.episodes, self.validation_share, seed=self.seed)
                 windows = partial(ChunkDataset, horizon=spec.chunk_size, stride=one.stride)
                 self._train += found.parts(train, windows, items=-(-found.num_steps // one.stride))

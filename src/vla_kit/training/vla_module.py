@@ -168,7 +168,9 @@ class VLAModule(LightningModule):
         if space is None:
             raise EmbodimentError(f"{embodiment!r} must have a state_space, got none. Name the channels of its state.")
         if self.state_normalizer is None:
-            raise SettingError("state_normalizer must be given to a model that reads states, got None. Give an empty one.")
+            raise SettingError(
+                "state_normalizer must be given to a model that reads states, got None. Give an empty one."
+            )
         self.state_normalizer.add(embodiment, stats, space)
 
     def state_scaler(self) -> StateScaler | None:

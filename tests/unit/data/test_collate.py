@@ -1,11 +1,14 @@
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
 from lightning.fabric.utilities.apply_func import move_data_to_device
 
+from vla_kit.actions import ActionSpace, ChannelGroup, QuantileNormalizer, QuantileStats
 from vla_kit.data import Batch, Collate, ColorJitter, RandomShift, Sample
-from vla_kit.errors import ShapeError
+from vla_kit.embodiment import EmbodimentPrompter, EmbodimentSpec, StateScaler
+from vla_kit.errors import DataError, ShapeError
 
 
 def make_sample(embodiment="arm", *, size=3, steps=2, valid=None, views=None, fill=1.0):
@@ -105,3 +108,51 @@ def test_wrong_samples_and_augmentations():
     collate = Collate(prepare, prompter=prompter, augment=lambda images: images[:0])
     with pytest.raises(ShapeError, match=r"augment must return as many images as it got \(1\), got 0"):
         collate([make_sample(views={"front": torch.zeros(3, 2, 2, dtype=torch.uint8)})])
+
+
+JOINTS = ActionSpace([ChannelGroup("joint", kind="joint", reference="absolute", unit="rad", count=2)])
+ARM, BASE = (
+    EmbodimentSpec(
+        name, robot_tag=name, rate_hz=10, chunk_size=4, action_space=JOINTS, arms=None, state_space=state_space
+    )
+    for name, state_space in (("arm", JOINTS), ("base", None))
+)
+STATS = QuantileStats(q01=torch.zeros(2), q99=torch.tensor([1.0, 2.0]))
+
+
+def stateful(*samples, bins=256):
+    """A batch of a model that reads states, and its prompts."""
+    written = EmbodimentPrompter([ARM, BASE], state_bins=bins)
+    states = StateScaler(QuantileNormalizer({"arm": STATS}, spaces={"arm": JOINTS}), prompter=written, channels=3)
+    prompts = []
+    collate = Collate(
+        lambda observations: prompts.extend(seen.prompt for seen in observations) or {},
+        prompter=written,
+        channels=4,
+        states=states,
+        announce=lambda sample: int(sample.valid.sum()),
+    )
+    return collate(samples), prompts
+
+
+def test_states_are_scaled_into_the_batch_and_into_the_prompts():
+    arm = replace(make_sample(valid=[True, False]), state=torch.tensor([0.25, 2.0]))
+    batch, prompts = stateful(arm, make_sample("base"))
+    assert batch.state.values[:, 0].tolist() == [[-0.5, 1.0, 0.0], [0.0] * 3]
+    assert batch.state.mask[:, 0].tolist() == [[True, True, False], [False] * 3]
+    assert prompts[0].endswith("the next 1 control actions to execute the following task: state: [64, 255] use arm.")
+    assert prompts[1].endswith("the next 2 control actions to execute the following task: use base.")
+    assert "state" not in stateful(arm, bins=None)[1][0]
+    moved = pickle.loads(pickle.dumps(batch)).to("meta")
+    assert moved.state.values.device.type == "meta"
+
+
+def test_a_sample_without_the_state_of_its_robot_is_refused():
+    with pytest.raises(DataError, match="state of 'arm' must be given to a policy that reads states, got none"):
+        stateful(make_sample())
+
+
+def test_without_a_scaler_no_state_is_used():
+    batch = Collate(prepare, prompter=prompter)([replace(make_sample(), state=torch.zeros(2))])
+    assert batch.state is None
+    assert batch.backbone_inputs["length"].tolist() == [len("arm|use arm")]

@@ -1,5 +1,6 @@
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -180,6 +181,38 @@ def test_a_wide_channel_that_is_not_normalised_by_mistake(source):
         make_set().check(make_set().open(), make_spec(by_mistake, EEF[1]))
 
 
+def joints(count):
+    return ActionSpace([ChannelGroup("joint", kind="joint", reference="absolute", unit="rad", count=count)])
+
+
+def test_states_are_read_only_where_they_are_asked_for(source):
+    one = make_set(state=["state"])
+    assert (one.open().state_size, one.open(with_state=False).state_size, make_set().open().state_size) == (4, 0, 0)
+    missing = make_set(state=["proprio"])
+    missing.check(missing.open(with_state=False), make_spec())
+    with pytest.raises(DataError, match=r"memory:lab: column must be a column of the data set, got 'proprio'"):
+        missing.open()
+
+
+def test_states_that_fit_pass(source):
+    one = make_set(state=["state"])
+    one.check(one.open(), replace(make_spec(), state_space=joints(4)), with_state=True)
+    make_set().check(make_set().open(), make_spec(), with_state=True)  # a robot without a state
+    make_set().check(make_set().open(), replace(make_spec(), state_space=joints(4)))  # a model that reads none
+
+
+def test_states_that_do_not_fit_are_refused(source):
+    one = make_set(state=[ActionColumns("state", channels="0:3")])
+    with pytest.raises(DataError, match=r"memory:lab: state must give the 4 channels of 'arm' \('joint_0', .* got 3"):
+        one.check(one.open(), replace(make_spec(), state_space=joints(4)))
+    with pytest.raises(DataError, match=r"memory:lab: state must be left out for 'arm', .* got 3 channels"):
+        one.check(one.open(), make_spec())
+    with pytest.raises(
+        DataError, match=r"memory:lab: state must name the columns .* of 'arm', .* got none. Add state to .* data/lab"
+    ):
+        make_set().check(make_set().open(), replace(make_spec(), state_space=joints(4)), with_state=True)
+
+
 def test_refuses():
     for settings, text in (
         ({"weight": -1}, "weight must be at least 0, got -1 for data/lab"),
@@ -187,6 +220,7 @@ def test_refuses():
         ({"stride": 0}, "stride must be at least 1, got 0 for data/lab"),
         ({"actions": "action"}, r"actions must be a list, got 'action' for data/lab. Such as \[action\]"),
         ({"actions": []}, r"actions must be a list, got \[\]"),
+        ({"state": "state"}, r"state must be a list, got 'state' for data/lab. Such as \[observation.state\]"),
     ):
         with pytest.raises(SettingError, match=text):
             make_set(**settings)
@@ -209,6 +243,7 @@ mixture:
         actions:
           - {{column: action, channels: "0:3", representation: delta_chunk, reference: state}}
           - {{column: action, channels: [3]}}
+        state: [state, {{column: action, channels: [3]}}]
         views: {{cam: top}}
       - {{root: data/b, embodiment: crane, actions: [actions], weight: 2}}
       - {{root: data/c, embodiment: crane}}
@@ -233,7 +268,9 @@ def test_blocks_of_yaml_become_sets_and_are_saved_again(tmp_path, source):
     ]
     assert list(sets[0].actions) == [delta("0:3"), ActionColumns("action", channels=[3])]
     assert [list(one.actions) for one in sets[1:]] == [["actions"], ["action"]]
+    assert [list(one.state) for one in sets] == [["state", ActionColumns("action", channels=[3])], [], []]
     assert sets[0].open().chunk_relative
+    assert sets[0].open().state_size == 5
     (tmp_path / "saved.yaml").write_text(saved)
     assert parsed(tmp_path / "saved.yaml")[0] == sets
 

@@ -301,3 +301,53 @@ class _Chunks(torch.utils.data.Dataset):
 
     def __getitem__(self, item):
         return self.reader.chunk(0, 1, 3)
+
+
+def with_state(*pieces, **settings):
+    return open_robot(state=pieces or (ActionColumns("state"),), **settings)
+
+
+def test_states_are_the_columns_numbers_at_the_frame():
+    reader = with_state(ActionColumns("open"), ActionColumns("state", channels=[3, 0]))
+    state = reader.source.column(0, "state")
+    assert (reader.state_size, reader.action_size) == (3, 3)
+    assert reader.states(0, 2, 3).tolist() == [
+        [float((frame + 1) % 2), *state[frame, [3, 0]].tolist()] for frame in (2, 3, 4)
+    ]
+    assert reader.states(2, 3, 9).shape == (1, 3)
+    assert torch.equal(pickle.loads(pickle.dumps(reader)).states(0, 0, 6), reader.states(0, 0, 6))
+
+
+def test_states_may_be_turned_into_another_form():
+    reader = with_state(ActionColumns("pose", rotation="quaternion_xyzw", output="axis_angle"))
+    stored = reader.source.column(0, "pose")
+    found = reader.states(0, 0, 6)
+    np.testing.assert_allclose(found[:, :3], stored[:, :3], rtol=1e-6)
+    np.testing.assert_allclose(found[:, 3:], Rotation.from_quat(stored[:, 3:]).as_rotvec(), atol=1e-6)
+
+
+def test_the_last_frame_of_a_set_without_actions_has_a_state_all_the_same():
+    reader = with_state(ActionColumns("state"), source=make_source())
+    pseudo = open_robot(ActionColumns("state", pseudo=True), state=[ActionColumns("state")])
+    assert torch.equal(pseudo.states(0, 5, 1), reader.states(0, 5, 1))
+
+
+def test_states_belong_to_the_fingerprint_and_nothing_else_changes():
+    plain = open_robot()
+    assert (plain.state_size, plain.states(0, 4, 9).shape) == (0, (2, 0))
+    others = {with_state().fingerprint, with_state(ActionColumns("state", channels="0:2")).fingerprint}
+    assert len(others | {plain.fingerprint}) == 3
+    assert torch.equal(with_state().actions(0), plain.actions(0))
+
+
+def test_state_columns_that_do_not_fit():
+    with pytest.raises(DataError, match=r"memory:toy: column must be .* got 'sate'. Did you mean 'state'\?"):
+        with_state(ActionColumns("sate"))
+    for piece, asked in (
+        (ActionColumns("state", pseudo=True), "pseudo"),
+        (ActionColumns("action", representation="delta_step", reference="state"), "delta_step"),
+    ):
+        with pytest.raises(SettingError, match=rf"memory:toy: state must be taken as it is stored, got {asked} of"):
+            with_state(piece)
+    with pytest.raises(DataError, match=r"frame must lie in \[0, 4\) in episode 2 of memory:toy, got 4"):
+        with_state().states(2, 4, 1)

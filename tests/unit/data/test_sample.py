@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from vla_kit.data import Sample
-from vla_kit.errors import DtypeError, ShapeError
+from vla_kit.errors import DataError, DtypeError, ShapeError
 
 GOOD = {
     "embodiment": "arm",
@@ -39,6 +39,14 @@ def test_keeps_what_it_is_given_and_survives_pickling():
         ({"valid": torch.ones(2)}, DtypeError, "valid must be bool, got torch.float32"),
         ({"views": {"front": torch.zeros(4, 5, 3).byte()}}, ShapeError, r"views\['front'\] .* got \(4, 5, 3\)"),
         ({"views": {"front": torch.zeros(3, 4, 5)}}, DtypeError, r"views\['front'\] must be uint8"),
+        ({"state": torch.zeros(1, 2)}, ShapeError, r"state must have the shape \(state_size,\), got \(1, 2\)"),
+        ({"state": torch.zeros(2).int()}, DtypeError, "state must be floating point, got torch.int32"),
+        (
+            {"state": torch.tensor([0.5, torch.nan])},
+            DataError,
+            r"state must be finite, got \[0.5, nan\] in frame 2 of episode 1 of demo. Drop the episode",
+        ),
+        ({"state": torch.tensor([torch.inf])}, DataError, "state must be finite"),
     ],
 )
 def test_wrong_arguments_are_named(change, error, text):

@@ -29,6 +29,7 @@ def test_good_blocks_pass(check):
         actions:
           - {column: action, channels: "0:6", representation: delta_chunk, reference: observation.state}
           - gripper
+        state: [observation.state, {column: gripper, channels: [0]}]
         views: {cam_high: observation.images.top}
         decisions: lab-decisions.json
       - {root: data/b, embodiment: b}
@@ -64,6 +65,8 @@ def test_everything_else_is_left_to_the_command_line(text, tmp_path):
             r"actions\[0\].channels must be in quotes, got 1:6, which YAML reads as a number of base 60. Write '1:6'",
         ),
         ("{root: a, embodiment: b, actions: [{column: c, channels: [1:6]}]}", "must be in quotes, got 1:6"),
+        ("{root: a, embodiment: b, state: [{colum: c}]}", r"state\[0\] must have known keys, got 'colum'"),
+        ("{root: a, embodiment: b, state: [{column: c, channels: 1:6}]}", r"state\[0\].channels must be in quotes"),
     ],
 )
 def test_slips_are_named_with_file_line_and_remedy(block, text, check):

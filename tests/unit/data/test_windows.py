@@ -10,7 +10,7 @@ class CountingReader:
     """Action of step t in episode e is (10 * e + t, 0); the image of frame t is full of t."""
 
     name, embodiment, location, action_size, rate_hz = "counting", "toy", "memory:counting", 2, 10.0
-    fingerprint, chunk_relative, num_episodes = "0", False, 3
+    fingerprint, chunk_relative, num_episodes, state_size = "0", False, 3, 1
     lengths = num_steps = np.array([3, 1, 5])
 
     def episode(self, index):
@@ -25,6 +25,9 @@ class CountingReader:
     def chunk(self, index, frame, horizon):
         steps = torch.arange(frame, min(frame + horizon, int(self.num_steps[index])), dtype=torch.float32)
         return torch.stack([10.0 * index + steps, torch.zeros_like(steps)], dim=1)
+
+    def states(self, index, frame, steps):
+        return 100.0 * index + torch.arange(frame, frame + steps, dtype=torch.float32)[:, None]
 
     def frames(self, index, indices):
         return {"front": torch.stack([torch.full((3, 2, 2), frame, dtype=torch.uint8) for frame in indices])}
@@ -49,6 +52,7 @@ def test_one_item_per_frame_with_the_actions_that_follow():
     assert sample.valid.tolist() == [True, True]
     assert int(sample.views["front"].unique()) == 1
     assert sample.views["front"].shape == (3, 2, 2)
+    assert sample.state.tolist() == [201.0]
 
 
 def test_past_the_end_is_zero_and_invalid_never_repeated():
@@ -155,3 +159,19 @@ def test_wrong_durations(make):
 
     with pytest.raises(SettingError, match="seconds must be left out where the rate is unknown, as in memory:counting"):
         make(Timeless(), seconds=1.0)
+
+
+class StatelessReader(CountingReader):
+    state_size = 0
+
+
+def test_states_are_those_of_the_frame_and_of_the_beginning_of_a_trajectory():
+    chunks = ChunkDataset(CountingReader(), horizon=2, stride=2)
+    assert [sample.state.item() for sample in chunks.__getitems__(range(len(chunks)))] == [0, 2, 100, 200, 202, 204]
+    whole = TrajectoryDataset(CountingReader(), horizon=5)
+    assert [whole[item].state.item() for item in range(3)] == [0, 100, 200]
+
+
+def test_without_state_columns_samples_have_no_state():
+    assert ChunkDataset(StatelessReader(), horizon=2)[0].state is None
+    assert TrajectoryDataset(StatelessReader(), horizon=5)[0].state is None

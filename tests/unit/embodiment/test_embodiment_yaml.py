@@ -52,6 +52,16 @@ def test_plain_form(tmp_path):
     )
 
 
+def test_a_state_is_one_more_list_of_channels(tmp_path):
+    state = """        state_space:
+          groups: [{name: joint, kind: joint, reference: absolute, unit: rad, count: 6}]
+"""
+    text = prompter_yaml(ROBOT.removesuffix("\n") + "\n" + state).rstrip() + "\n    state_bins: 256\n"
+    prompter = read(text, tmp_path)
+    assert (prompter.spec("my_arm").state_space.size, prompter.state_bins) == (6, 256)
+    assert read(prompter_yaml(ROBOT), tmp_path).spec("my_arm").state_space is None
+
+
 def test_class_path_and_preset_form(tmp_path):
     text = """
 prompter:

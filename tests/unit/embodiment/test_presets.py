@@ -67,3 +67,12 @@ def test_a_data_set_brings_its_own_rate_and_chunk():
         preset("leg")
     with pytest.raises(TypeError):
         PRESETS["widowx"] = spec
+
+
+def test_only_the_robots_of_the_demo_have_a_state():
+    assert {name for name, spec in PRESETS.items() if spec.state_space is not None} == {
+        "metaworld_sawyer",
+        "aloha_transfer",
+    }
+    assert preset("metaworld_sawyer").state_space.names == ("position_0", "position_1", "position_2", "gripper")
+    assert preset("aloha_transfer").state_space == preset("aloha_transfer").action_space

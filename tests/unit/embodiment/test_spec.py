@@ -31,6 +31,14 @@ def test_equal_specs_are_equal_and_hashable():
         ({"arms": "three"}, r"arms must be one of \('single', 'dual'\) or None, got 'three'"),
         ({"task": "driving"}, r"task must be one of \('manipulation', 'navigation'\), got 'driving'"),
         ({"control_convention": ""}, "control_convention must hold words, got ''"),
+        (
+            {
+                "state_space": ActionSpace(
+                    [ChannelGroup("x", kind="eef_position", reference="delta", unit="m", count=2)]
+                )
+            },
+            r"state_space must hold absolute channels, got the displacements \['x_0', 'x_1'\]",
+        ),
     ],
 )
 @pytest.mark.usefixtures("shape_hook_off")

@@ -30,11 +30,18 @@ def test_middles_of_bins_are_within_half_a_bin_and_keep_their_bin():
 
 
 def test_the_prompt_has_the_state_before_the_instruction():
-    prompter = EmbodimentPrompter([preset("widowx")])
+    prompter = EmbodimentPrompter([preset("widowx")], state_bins=256)
     text = prompter("widowx", "lift it", state=torch.tensor([-0.73, 0.0]))
     assert text.endswith("to execute the following task: state: [34, 128] lift it.")
     assert text.replace("state: [34, 128] ", "") == prompter("widowx", "lift it")
     assert state_text(torch.zeros(1)) == "state: [128]"
+    coarse = EmbodimentPrompter([preset("widowx")], state_bins=4)("widowx", "lift it", state=torch.tensor([-0.73, 0.0]))
+    assert coarse.endswith("state: [0, 2] lift it.")
+
+
+def test_a_prompter_without_bins_leaves_the_state_out():
+    prompter = EmbodimentPrompter([preset("widowx")])
+    assert prompter("widowx", "lift it", state=torch.zeros(2)) == prompter("widowx", "lift it")
 
 
 def test_wrong_states_and_bins_raise():
@@ -44,3 +51,5 @@ def test_wrong_states_and_bins_raise():
         state_from_bins([256])
     with pytest.raises(SettingError, match="bins must be at least 2, got 1"):
         state_text(torch.zeros(1), bins=1)
+    with pytest.raises(SettingError, match="bins must be at least 2, got 1"):
+        EmbodimentPrompter([preset("widowx")], state_bins=1)

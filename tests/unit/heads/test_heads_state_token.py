@@ -9,6 +9,7 @@ from two_samples import context, wanted
 
 from vla_kit.errors import DataError, SettingError, ShapeError
 from vla_kit.heads import AnchoredHead, DiTHead, StateTokenHead
+from vla_kit.heads.state_token import state_channels
 from vla_kit.protocols import VelocityField
 
 MODES = ["joint", "cached"]
@@ -18,7 +19,7 @@ STATE_MASK = torch.tensor([[True, True, False], [True, True, True]])
 def open_head(attention: str = "joint") -> StateTokenHead:
     torch.manual_seed(0)
     inner = DiTHead(context_width=7, channels=5, width=16, depth=2, num_heads=2, mlp_hidden=12, attention=attention)
-    head = StateTokenHead(inner, context_width=7, state_channels=3)
+    head = StateTokenHead(inner, state_channels=3)
     for parameter in head.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return head
@@ -82,12 +83,11 @@ def test_a_sample_without_a_state_gets_what_it_gets_without_the_wrapper(attentio
 def test_stands_inside_and_around_an_anchored_head():
     noisy, time, mask = chunk()
     inside = AnchoredHead(open_head(), context_width=7, horizon=3)
-    around = StateTokenHead(
-        AnchoredHead(open_head().head, context_width=7, horizon=3), context_width=7, state_channels=3
-    )
+    around = StateTokenHead(AnchoredHead(open_head().head, context_width=7, horizon=3), state_channels=3)
     for head in (inside, around):
-        assert head.channels == 5
+        assert (head.channels, head.context_width, state_channels(head)) == (5, 7, 3)
         assert head(noisy, time, with_state(), mask)[mask].all()
+    assert state_channels(open_head().head) is None
 
 
 @pytest.mark.usefixtures("shape_hook_off")
@@ -100,4 +100,4 @@ def test_states_that_do_not_fit_raise():
     with pytest.raises(ShapeError, match=r"context.hidden must have 7 features"):
         head.condition(replace(with_state(), hidden=torch.zeros(2, 4, 3)))
     with pytest.raises(SettingError, match="state_channels must be at least 1, got 0"):
-        StateTokenHead(head.head, context_width=7, state_channels=0)
+        StateTokenHead(head.head, state_channels=0)

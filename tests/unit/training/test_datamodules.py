@@ -24,6 +24,14 @@ def attach(data, module, **settings):
     return data
 
 
+@pytest.fixture
+def shown(module, monkeypatch):
+    """Observations of each batch, as the backbone gets them."""
+    batches, prepare = [], module.backbone.prepare
+    monkeypatch.setattr(module.backbone, "prepare", lambda seen: (batches.append(seen), prepare(seen))[1])
+    return batches
+
+
 def test_a_batch_mixes_robots_and_pads_them(module, make_set):
     data = attach(
         DemonstrationDataModule(
@@ -90,12 +98,14 @@ def test_no_validation_without_held_out_episodes(module, make_set):
     assert data.val_dataloader() == []
 
 
-def test_text_to_action_gives_whole_trajectories_and_their_length(module, make_set):
+def test_text_to_action_gives_whole_trajectories_and_their_length(module, make_set, shown):
     data = attach(TextToActionDataModule(sets=[make_set("arm")], batch_size=4, validation_share=0.25), module)
     batch = next(iter(data.train_dataloader()))
     assert "pixel_values" not in batch.backbone_inputs
     assert batch.actions.values.shape[1] == 8  # the longest trajectory
-    for text, length in zip(batch.instructions, batch.actions.mask.any(2).sum(1).tolist(), strict=True):
+    assert set(batch.instructions) == {"push the block"}
+    prompts = [seen.prompt for seen in shown[-1]]
+    for text, length in zip(prompts, batch.actions.mask.any(2).sum(1).tolist(), strict=True):
         assert f"Please predict the next {length} control actions" in text
         assert text.endswith("push the block.")
 
@@ -146,9 +156,9 @@ def test_cached_frames_are_decoded_once(module, make_set, monkeypatch):
     opened = []
     original = DemonstrationSet.open
 
-    def open_set(self, *, with_views=True):
+    def open_set(self, *, with_views=True, with_state=True):
         opened.append(self.cache_frames and with_views)
-        return original(self, with_views=with_views)
+        return original(self, with_views=with_views, with_state=with_state)
 
     monkeypatch.setattr(DemonstrationSet, "open", open_set)
     data = attach(DemonstrationDataModule(sets=[replace(make_set("arm"), cache_frames=True)]), module)

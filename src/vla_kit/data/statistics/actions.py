@@ -271,9 +271,7 @@ def _of_robot(
         raise DataError(f"{first.location} must hold {of} of {name!r}, got none. Name the columns with state.")
     total = sum(int(survey.rows[survey.episodes].sum()) for survey in surveys)
     if not total:
-        raise DataError(
-            f"{first.location} must hold {of} of {name!r}, got no frame with one. Choose other episodes."
-        )
+        raise DataError(f"{first.location} must hold {of} of {name!r}, got no frame with one. Choose other episodes.")
     recipe = {"of": of, "parts": [survey.recipe for survey in surveys], "exact_bytes": exact_bytes}
     known = None if cache is None else cache.load(recipe, QuantileStats.from_dict, location=first.location)
     if known is not None:

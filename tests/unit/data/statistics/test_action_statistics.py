@@ -11,7 +11,13 @@ from vla_kit.data.jobs import SerialExecutor
 from vla_kit.data.jobs.processes import ProcessExecutor
 from vla_kit.data.memory_source import MemoryEpisode, MemorySource
 from vla_kit.data.robot_reader import RobotReader
-from vla_kit.data.statistics import ActionPart, StatisticsCache, action_statistics, merged_action_statistics
+from vla_kit.data.statistics import (
+    ActionPart,
+    StatisticsCache,
+    action_statistics,
+    merged_action_statistics,
+    merged_state_statistics,
+)
 from vla_kit.errors import DataError, SettingError
 
 LENGTHS = (40, 7, 90, 1)
@@ -208,3 +214,47 @@ def test_wrong_arguments():
     parts = [ActionPart(open=partial(make_reader, make_episodes(size=size), name=f"of {size}")) for size in (3, 4)]
     with pytest.raises(DataError, match=r"of 'arm' must have one number of action channels, got 3 in .*of 3 and 4 in"):
         merged_action_statistics(parts)
+
+
+def make_stateful(seed=0, *, name="memory", embodiment="arm", action=ABSOLUTE, size=2, state=True):
+    rng = np.random.default_rng(seed)
+    source = MemorySource(
+        [
+            MemoryEpisode(columns={"action": rng.normal(size=(length, 3)), "joints": rng.normal(size=(length, size))})
+            for length in LENGTHS
+        ],
+        name=name,
+    )
+    pieces = [ActionColumns("joints")] if state else []
+    return RobotReader(source, embodiment=embodiment, actions=[action], state=pieces)
+
+
+def joints_of(reader, *, drop_last=False):
+    columns = [reader.source.column(index, "joints") for index in range(len(LENGTHS))]
+    return np.concatenate([column[: len(column) - drop_last] for column in columns]).astype(np.float32)
+
+
+@pytest.mark.parametrize("action", [ABSOLUTE, RELATIVE])
+def test_states_count_once_per_frame_with_an_action(action, monkeypatch):
+    monkeypatch.setattr("vla_kit.data.statistics.actions._BLOCK_FRAMES", 45)
+    reader = make_stateful(action=action)
+    (stats,) = merged_state_statistics([ActionPart(open=lambda: reader)]).values()
+    assert_close(stats, joints_of(reader, drop_last=action is RELATIVE))
+
+
+def test_states_of_the_sets_of_a_robot_are_merged_and_kept_apart_from_actions(tmp_path):
+    cache, executor = StatisticsCache(tmp_path), CountingExecutor()
+    parts = [ActionPart(open=partial(make_stateful, seed, name=str(seed))) for seed in (0, 1)]
+    frames = np.concatenate([joints_of(make_stateful(seed)) for seed in (0, 1)])
+    for _ in range(2):
+        assert_close(merged_state_statistics(parts, cache=cache, executor=executor)["arm"], frames)
+        assert merged_action_statistics(parts, cache=cache, executor=executor)["arm"].size == 3
+    assert executor.calls == 2
+
+
+def test_states_that_cannot_be_counted():
+    with pytest.raises(DataError, match=r"memory:memory must hold states of 'arm', got none"):
+        merged_state_statistics([ActionPart(open=partial(make_stateful, state=False))])
+    parts = [ActionPart(open=partial(make_stateful, size=size, name=f"of {size}")) for size in (2, 5)]
+    with pytest.raises(DataError, match=r"of 'arm' must have one number of state channels, got 2 in .* 5 in"):
+        merged_state_statistics(parts)
