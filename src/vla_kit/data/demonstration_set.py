@@ -43,7 +43,8 @@ class DemonstrationSet:
         options: Further arguments of the format, see `open_source`, such as `{language: annotation.human.task}`.
 
     Raises:
-        SettingError: If `weight` is negative, `stride` or `num_episodes` is below 1, or `actions` or `state` is no list.
+        SettingError: If `weight` is negative, `stride` or `num_episodes` is below 1, or `actions` or `state` is no
+            list.
 
     Examples:
         >>> DemonstrationSet(root="data/reach", embodiment="metaworld_sawyer").weight
@@ -146,8 +147,8 @@ class DemonstrationSet:
             with_state: Whether the model will read states; those of an opened set are looked at in any case.
 
         Raises:
-            DataError: If the number of channels of actions or state, the rate, or what deltas and grippers mean differ, or a
-                state is missing.
+            DataError: If the number of channels of actions or state, the rate, or what deltas and grippers mean differ,
+                or a state is missing.
 
         Warns:
             UserWarning: If a gripper that only opens and closes would be normalised.
@@ -182,8 +183,8 @@ class DemonstrationSet:
             )
         if names and not self.state:
             raise DataError(
-                f"{reader.location}: state must name the columns of the state of {spec.name!r}, which the model reads, got "
-                f"none. Add state to the block of {self.root}, such as [observation.state], for {names}."
+                f"{reader.location}: state must name the columns of the state of {spec.name!r}, which the model reads, "
+                f"got none. Add state to the block of {self.root}, such as [observation.state], for {names}."
             )
         if reader.state_size != len(names):
             raise DataError(

@@ -307,6 +307,6 @@ def _check_stored(piece: ActionColumns, location: str) -> None:
     asked = piece.representation if piece.representation != "absolute" else "pseudo" if piece.pseudo else None
     if asked is not None:
         raise SettingError(
-            f"{location}: state must be taken as it is stored, got {asked} of {piece.column!r}. Leave {asked} out: a state "
-            "is what the robot measures at a frame."
+            f"{location}: state must be taken as it is stored, got {asked} of {piece.column!r}. Leave {asked} out: a "
+            "state is what the robot measures at a frame."
         )

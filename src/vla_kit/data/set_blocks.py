@@ -27,8 +27,8 @@ def check_set_blocks(path: str | Path) -> None:
         path: YAML file, with or without data sets.
 
     Raises:
-        SettingError: If a key of a block, its `actions` or its `state` is unknown or missing, or a range of channels has no
-            quotes and was read as a number.
+        SettingError: If a key of a block, its `actions` or its `state` is unknown or missing, or a range of channels
+            has no quotes and was read as a number.
 
     Examples:
         >>> import tempfile

@@ -14,7 +14,7 @@ __all__ = ["StateScaler"]
 
 
 class StateScaler:
-    """Brings the native states of a batch to [-1, 1], for the prompt and for the head, in training and on a robot alike.
+    """Brings the native states of a batch to [-1, 1], for the prompt and for the head, in training and on a robot.
 
     A robot whose spec has a `state_space` must give its state, all of it and finite. A robot without one has no state,
     whatever it gives, and its row is padding.

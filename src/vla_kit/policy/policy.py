@@ -114,8 +114,8 @@ class Policy:
         """Take the parts of a training module, such as a `VLAModule` loaded from a checkpoint.
 
         Args:
-            module: Has `backbone`, `head`, `prompter`, `normalizer`, `state_normalizer`, `solver` and `channels`; the parts are
-                shared.
+            module: Has `backbone`, `head`, `prompter`, `normalizer`, `state_normalizer`, `solver` and `channels`; the
+                parts are shared.
             temperature: As in the constructor.
 
         Returns:

@@ -64,8 +64,8 @@ class VLAModule(LightningModule):
             head of any size. `head` itself where None.
 
     Raises:
-        SettingError: If `freeze` names no module, nothing is left to learn, `state_normalizer` does not fit prompter and
-            head, or a number is out of range.
+        SettingError: If `freeze` names no module, nothing is left to learn, `state_normalizer` does not fit prompter
+            and head, or a number is out of range.
 
     Source:
         Qwen-VLA, arXiv 2605.30280, sections 2.5, 3.1 and 4: joint loss, separate schedules for backbone and action

@@ -23,8 +23,8 @@ class WarmStart(Callback):
 
     Everything must fit: a checkpoint of a model of another shape is refused by name. The vocabulary of the checkpoint
     replaces that of the backbone. Statistics of robots that the new stage shares with the old one must be the same;
-    robots of either stage alone are kept. A model that finds states in the prompt may begin with one that read none, for
-    the weights are the same. List it before callbacks that copy the model, such as weight averaging.
+    robots of either stage alone are kept. A model that finds states in the prompt may begin with one that read none,
+    for the weights are the same. List it before callbacks that copy the model, such as weight averaging.
 
     Args:
         checkpoint: Checkpoint of the stage before; nothing is loaded where None.

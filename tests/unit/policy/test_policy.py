@@ -36,6 +36,7 @@ def parts():
         "head": head,
         "prompter": EmbodimentPrompter([ARM, CRANE]),
         "normalizer": QuantileNormalizer(stats, spaces={"arm": ARM.action_space, "crane": CRANE.action_space}),
+        "state_normalizer": None,
         "solver": Euler(steps=2),
         "channels": 4,
     }
