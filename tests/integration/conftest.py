@@ -28,6 +28,8 @@ def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             camera = {"dtype": "image", "shape": (96, 96, 3)}
             features = {"action": {"dtype": "float32", "shape": (spec.action_space.size,)}}
             features |= dict.fromkeys(one["views"].values(), camera)
+            columns = one.get("state", ())
+            features |= {key: {"dtype": "float32", "shape": (spec.state_space.size,)} for key in columns}
             with LeRobotWriter(folder / one["root"], rate_hz=spec.rate_hz, features=features) as writer:
                 for length in (4, 5):
                     writer.add_episode(
@@ -37,6 +39,9 @@ def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                             for key in one["views"].values()
                         },
                         instruction="open the drawer",
+                        columns={
+                            key: rng.normal(size=(length, spec.state_space.size)).astype(np.float32) for key in columns
+                        },
                     )
     return folder
 

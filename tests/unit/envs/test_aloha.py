@@ -5,7 +5,7 @@ pytest.importorskip("vla_kit.envs.aloha", exc_type=ImportError)
 
 from gym_aloha.tasks import sim
 
-from vla_kit.envs import PolicyEnv, SimulationError, random_actions
+from vla_kit.envs import PolicyEnv, Proprioceptive, SimulationError, random_actions
 from vla_kit.envs.aloha import AlohaEnv
 from vla_kit.errors import SettingError, ShapeError
 
@@ -139,3 +139,28 @@ def test_nothing_is_seen_before_the_first_reset_or_after_close():
     env.close()
     with pytest.raises(SimulationError, match="look must come after reset"):
         env.look()
+
+
+def test_the_robot_measures_its_arms_in_the_order_of_an_action_and_nothing_of_the_cube(env):
+    assert isinstance(env, Proprioceptive)
+    states = []
+    for seed in (0, 1):  # the cube moves, the arms do not
+        env.reset(seed)
+        states.append(env.robot_state())
+    np.testing.assert_array_equal(*states)
+    np.testing.assert_allclose(states[0], env._start, atol=0.02)
+    target = env._start.copy()
+    target[[0, 6]] = 0.1, 0.8
+    for _ in range(2):
+        env.step(target)
+    moved = env.robot_state()
+    assert abs(moved[0] - 0.1) < 0.05
+    assert moved[6] > states[0][6] + 0.3  # the gripper is slow
+    np.testing.assert_allclose(moved[7:], states[0][7:], atol=0.02)
+
+
+def test_the_robot_measures_nothing_before_the_first_reset():
+    env = AlohaEnv(image_size=16)
+    with pytest.raises(SimulationError, match="robot_state must come after reset"):
+        env.robot_state()
+    env.close()

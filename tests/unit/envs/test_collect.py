@@ -2,7 +2,16 @@ import numpy as np
 import pytest
 from fake_env import LineEnv, LineExpert
 
-from vla_kit.envs import Disturbance, Expert, PolicyEnv, SimulationError, collect, collect_episode
+from vla_kit.envs import (
+    Disturbance,
+    Expert,
+    PolicyEnv,
+    Proprioceptive,
+    SimulationError,
+    collect,
+    collect_episode,
+    robot_state,
+)
 from vla_kit.errors import SettingError
 
 SHAKE = Disturbance(sigmas=(0.2,), channels=(True, False))
@@ -128,3 +137,20 @@ def test_collect_hands_the_start_on():
         lambda: env, [1, 2], make_expert=LineExpert, start=lambda env, seed: not env.step(np.array([0.5, 0])).done
     )
     assert [len(episode.actions) for episode in episodes] == [2, 2]
+
+
+class FeelingEnv(LineEnv):
+    """Knows where it stands."""
+
+    def robot_state(self):
+        return np.array([self.position, 1.0])
+
+
+def test_states_are_recorded_where_the_robot_measures_itself():
+    env = FeelingEnv()
+    assert isinstance(env, Proprioceptive)
+    episode = collect_episode(env, LineExpert(env), 7)
+    np.testing.assert_array_equal(episode.states, [[0, 1], [0.25, 1], [0.5, 1], [0.75, 1]])  # before its action
+    plain = LineEnv()
+    assert collect_episode(plain, LineExpert(plain), 7).states is None
+    assert robot_state(plain) is None

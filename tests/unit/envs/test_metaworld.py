@@ -5,7 +5,16 @@ import pytest
 
 pytest.importorskip("vla_kit.envs.metaworld", exc_type=ImportError)
 
-from vla_kit.envs import PAIRS, TASKS, PolicyEnv, SimulationError, collect_episode, random_actions
+from vla_kit.envs import (
+    PAIRS,
+    TASKS,
+    PolicyEnv,
+    Proprioceptive,
+    SimulationError,
+    collect_episode,
+    random_actions,
+    robot_state,
+)
 from vla_kit.envs.metaworld import MetaWorldEnv, MetaWorldExpert
 from vla_kit.errors import SettingError, ShapeError
 
@@ -205,3 +214,42 @@ def test_random_actions_do_not_turn_the_faucet(faucets):
             done = result.done
         successes += result.success
     assert successes == 0
+
+
+def test_the_robot_measures_its_hand_and_gripper_and_nothing_of_the_scene():
+    open_, close = (MetaWorldEnv(name) for name in ("drawer-open", "drawer-close"))
+    assert isinstance(open_, Proprioceptive)
+    with pytest.raises(SimulationError, match="robot_state must come after reset"):
+        open_.robot_state()
+    states = []
+    for env in (open_, close):
+        env.reset(0)
+        env.step(np.array([1.0, 0.0, 0.0, 1.0]))
+        states.append(env.robot_state())
+        data = env._simulator.data
+        claws = data.body("rightclaw").xpos - data.body("leftclaw").xpos
+        np.testing.assert_allclose(states[-1][:3], data.body("hand").xpos, atol=1e-9)
+        np.testing.assert_allclose(states[-1][3], np.linalg.norm(claws) / 0.1, atol=1e-9)
+        kept = states[-1].copy()
+        states[-1][:] = 0
+        np.testing.assert_array_equal(robot_state(env), kept)
+        env.close()
+
+
+def test_the_state_of_the_robot_does_not_tell_where_the_object_is():
+    env = MetaWorldEnv("drawer-open")
+    states = []
+    for seed in range(3):  # the drawer moves, the arm does not
+        env.reset(seed)
+        states.append(env.robot_state())
+    env.close()
+    np.testing.assert_allclose(states, np.tile(states[0], (3, 1)), atol=1e-6)
+
+
+def test_demonstrations_hold_the_state_before_each_decision(reach):
+    episode = collect_episode(reach, MetaWorldExpert(reach), 0, render=False)
+    reach.reset(0)
+    for action, state in zip(episode.actions, episode.states, strict=True):
+        np.testing.assert_allclose(reach.robot_state(), state, atol=1e-5)
+        reach.step(action)
+    assert episode.states.dtype == np.float32

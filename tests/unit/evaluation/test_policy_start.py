@@ -19,6 +19,9 @@ class Corridor:
         self.looks += 1
         return {"front": np.full((2, 2, 3), len(self.actions), dtype=np.uint8)}
 
+    def robot_state(self):
+        return np.array([len(self.actions)])
+
     def step(self, action):
         self.actions.append(action.tolist())
         return StepResult(success=False, done=len(self.actions) == self.length)
@@ -30,6 +33,7 @@ class Driver:
     def act(self, observations, *, generator):
         (seen,), (noise,) = observations, generator
         assert seen.instruction == "drive on"
+        assert seen.state[0] == seen.views["front"][0, 0, 0]  # of the same instant
         first = float(seen.views["front"][0, 0, 0])
         return [np.array([[first, torch.rand((), generator=noise).item()]] * 4)]
 

@@ -152,3 +152,21 @@ def test_refuses():
         evaluate(Walker(), Pool(), evaluation_seeds(1), record=-1)
     with pytest.raises(SettingError, match="replan_every must be at least 1, got 0"):
         evaluate(Walker(), Pool(), evaluation_seeds(1), replan_every=0)
+
+
+def test_what_the_robot_measures_goes_into_the_observation():
+    class Feeling(Corridor):
+        def robot_state(self):
+            return np.array([self.left])
+
+    class Careful(Walker):
+        def act(self, observations, *, generator):
+            states.append([float(seen.state[0]) for seen in observations])
+            return super().act(observations, generator=generator)
+
+    states = []
+    evaluate(Careful(), Feeling, [1_000_004], replan_every=2)
+    assert states == [[5.0], [3.0], [1.0]]
+    walker = Walker()
+    evaluate(walker, Corridor, [1_000_004])
+    assert walker.last[0].state is None
