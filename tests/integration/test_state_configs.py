@@ -62,7 +62,7 @@ def test_trains_reloads_validates_predicts_and_acts(variant, stacked, tmp_path):
     assert [chunk.shape for chunk in chunks] == [(16, 4), (16, 14)]
 
 
-@pytest.mark.parametrize("variant", ["none", "prompt", "token"])
+@pytest.mark.parametrize("variant", ["prompt", "token"])
 def test_acts_in_closed_loop(variant, stacked, tmp_path):
     if importlib.util.find_spec("metaworld") is None:  # importing it here would choose the renderer
         pytest.skip("metaworld is not installed")
@@ -79,6 +79,7 @@ def test_acts_in_closed_loop(variant, stacked, tmp_path):
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["tasks"][0]["episodes"] == 1
 
 
+@pytest.mark.slow
 def test_each_stage_takes_each_state(stacked, tmp_path):
     for stage in ("stage1_t2a_chunks.yaml", "stage2_cpt.yaml", "stage3_sft_multi.yaml", "stage3_sft_single.yaml"):
         files = [stage] if stage != "stage1_t2a_chunks.yaml" else ["stage1_t2a.yaml", stage]
@@ -107,6 +108,7 @@ def test_a_state_that_the_data_lack_is_refused_before_training(stacked, tmp_path
         fit(stacked, tmp_path, "stage3_sft.yaml", "state/prompt.yaml", tmp_path / "without.yaml")
 
 
+@pytest.mark.slow
 def test_weights_without_a_token_do_not_fit_a_head_with_one(stacked, tmp_path):
     fit(stacked, tmp_path / "t2a", "stage1_t2a.yaml")
     warm = [f"--warm_start.checkpoint={tmp_path / 't2a' / LAST}"]
