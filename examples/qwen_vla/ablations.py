@@ -33,7 +33,7 @@ from demo import (
 )
 from jsonargparse import auto_cli
 
-from vla_kit.envs import PolicyEnv, StepResult, make_env
+from vla_kit.envs import PolicyEnv, StepResult, make_env, robot_state
 from vla_kit.envs.collect import RecordedEpisode
 from vla_kit.evaluation.atomic import write_atomically
 from vla_kit.evaluation.rollout import evaluate
@@ -260,7 +260,8 @@ def data_folder(trial: Trial, output: Path) -> Path:
 
 def turn(episode: RecordedEpisode) -> RecordedEpisode:
     """The same episode as the turned arm has to write it down."""
-    return replace(episode, actions=(episode.actions * TURN).astype(np.float32))
+    states = None if episode.states is None else (episode.states * TURN).astype(np.float32)  # seen from its own base
+    return replace(episode, actions=(episode.actions * TURN).astype(np.float32), states=states)
 
 
 def make_trial(trial: Trial) -> PolicyEnv:
@@ -295,6 +296,11 @@ class TurnedSawyer:
     @instruction.setter
     def instruction(self, text: str) -> None:
         self._env.instruction = text
+
+    def robot_state(self) -> np.ndarray:
+        """Hand and gripper as the turned base measures them."""
+        turned: np.ndarray = robot_state(self._env) * TURN
+        return turned
 
     def step(self, action: np.ndarray) -> StepResult:
         """Carry out an action of the turned arm; the limits are symmetric."""

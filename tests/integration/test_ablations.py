@@ -57,10 +57,12 @@ def test_demonstrations_of_the_turned_robot_are_what_it_would_have_done(ablation
         success=True,
         frames={},
         actions=np.array([[0.5, -0.25, 0.75, 1.0]], dtype=np.float32),
+        states=np.array([[0.125, 0.5, 0.25, 1.0]], dtype=np.float32),
     )
-    turned = ablations.turn(episode).actions
-    assert turned.tolist() == [[-0.5, 0.25, 0.75, 1.0]]
-    assert turned.dtype == np.float32
+    turned = ablations.turn(episode)
+    assert turned.actions.tolist() == [[-0.5, 0.25, 0.75, 1.0]]
+    assert turned.states.tolist() == [[-0.125, -0.5, 0.25, 1.0]]
+    assert turned.actions.dtype == turned.states.dtype == np.float32
 
 
 def test_rates_and_differences_are_those_of_the_counts(ablations, tmp_path):

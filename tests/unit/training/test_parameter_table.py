@@ -51,3 +51,11 @@ def test_parts_sum_to_the_whole_and_a_part_that_knows_its_rows_stands_in_them():
 def test_a_configuration_without_a_head_is_refused():
     with pytest.raises(SettingError, match=r"must set model\.head\.class_path, got none in"):
         main(["params", "--config", str(CONFIGS / "base.yaml")])
+
+
+def test_what_wraps_the_head_is_counted(tmp_path):
+    out = tmp_path / "table.json"
+    files = [CONFIGS / name for name in ("state/token.yaml", "size/tiny.yaml")]
+    main(["params", *(f"--config={file}" for file in files), "--json", str(out)])
+    # a network from 64 channels of the state over 128 to a context token of 128 features
+    assert json.loads(out.read_text())["token"] == (64 + 1) * 128 + (128 + 1) * 128

@@ -258,3 +258,14 @@ def test_states_that_cannot_be_counted():
     parts = [ActionPart(open=partial(make_stateful, size=size, name=f"of {size}")) for size in (2, 5)]
     with pytest.raises(DataError, match=r"of 'arm' must have one number of state channels, got 2 in .* 5 in"):
         merged_state_statistics(parts)
+
+
+def test_nan_in_a_state_is_an_error_of_the_data():
+    joints = np.zeros((4, 2))
+    joints[2, 1] = np.nan
+    source = MemorySource([MemoryEpisode(columns={"action": np.zeros((4, 1)), "joints": joints})])
+    reader = RobotReader(source, embodiment="arm", state=[ActionColumns("joints")])
+    with pytest.raises(DataError, match=r"joints must be finite, got NaN or infinity in episode 0"):
+        merged_state_statistics([ActionPart(open=lambda: reader)])
+    with pytest.raises(DataError, match=r"joints must be finite"):
+        reader.states(0, 0, 1)
