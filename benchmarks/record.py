@@ -5,7 +5,8 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from math import comb
 from pathlib import Path
@@ -24,6 +25,28 @@ def median_interval(values: Sequence[float]) -> dict[str, float]:
     while 2 * sum(comb(n, k) for k in range(outside + 2)) <= 0.05 * 2**n:
         outside += 1
     return {"value": statistics.median(ordered), "low": ordered[outside], "high": ordered[-1 - outside], "n": n}
+
+
+def take_turns(sides: Mapping[str, Callable[[], object]], *, repeats: int, warmup: int = 2) -> dict[str, list[float]]:
+    """Seconds of each side per round. They take turns, each goes first equally often, and the first rounds warm up."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    names = list(sides)
+    for turn in range(-warmup, repeats):
+        first = turn % len(names)
+        for name in (*names[first:], *names[:first]):
+            start = time.perf_counter()
+            sides[name]()
+            spent = time.perf_counter() - start
+            if turn >= 0:
+                seconds[name].append(spent)
+    return seconds
+
+
+def times_faster(seconds: Mapping[str, Sequence[float]], *, slow: str, fast: str) -> dict[str, Any]:
+    """A row of results: how many times the seconds of one side another takes, and the median seconds of both."""
+    ratios = [before / after for before, after in zip(seconds[slow], seconds[fast], strict=True)]
+    of_both = {f"{name}_ms": 1e3 * statistics.median(seconds[name]) for name in (slow, fast)}
+    return {**median_interval(ratios), **of_both}
 
 
 def provenance() -> dict[str, str]:

@@ -20,6 +20,8 @@ from vla_kit.data.set_blocks import check_set_blocks
 from vla_kit.errors import VLAKitError
 from vla_kit.policy import Policy
 from vla_kit.training.atomic_checkpoint import AtomicCheckpointIO
+from vla_kit.training.finite_gradients import FiniteGradients
+from vla_kit.training.half_weights import HalfWeights
 from vla_kit.training.parameter_table import print_parameters
 from vla_kit.training.step_seed import StepSeed
 from vla_kit.training.vla_module import VLAModule
@@ -85,6 +87,7 @@ class VLACLI(LightningCLI):
         parser.add_lightning_class_args(WarmStart, "warm_start")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.add_lightning_class_args(StepSeed, "step_seed")
+        parser.add_lightning_class_args(FiniteGradients, "finite_gradients")
         parser.set_defaults(
             {
                 "trainer.default_root_dir": "runs",
@@ -105,7 +108,10 @@ class VLACLI(LightningCLI):
         plugins = settings.plugins or []
         plugins = plugins if isinstance(plugins, list) else [plugins]
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
-            kwargs["plugins"] = [*plugins, AtomicCheckpointIO()]
+            plugins = [*plugins, AtomicCheckpointIO()]
+        if settings.precision in ("bf16-true", "16-true") and settings.strategy == "auto":
+            plugins, kwargs["precision"] = [*plugins, HalfWeights(settings.precision)], None
+        kwargs["plugins"] = plugins
         trainer: Any = super().instantiate_trainer(**kwargs)
         trainer.callbacks.sort(key=lambda callback: not isinstance(callback, WarmStart))  # stable
         started: Trainer = trainer

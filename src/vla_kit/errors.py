@@ -11,6 +11,8 @@ __all__ = [
     "EmbodimentError",
     "MissingExtraError",
     "MissingStatisticsError",
+    "MissingToolError",
+    "NonFiniteError",
     "SettingError",
     "ShapeError",
     "StatisticsError",
@@ -70,3 +72,11 @@ class MissingExtraError(VLAKitError, ImportError):
 
     def __init__(self, library: str, *, extra: str) -> None:
         super().__init__(f"{library} is not installed. Run: pip install 'vla-kit[{extra}]'")
+
+
+class MissingToolError(VLAKitError, RuntimeError):
+    """A program of the operating system is missing; the text holds the command that installs it."""
+
+
+class NonFiniteError(VLAKitError, ArithmeticError):
+    """A gradient or a loss is inf or NaN; the text holds the remedy."""

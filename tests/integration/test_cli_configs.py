@@ -14,6 +14,8 @@ FILES = sorted(str(file.relative_to(CONFIGS)) for file in CONFIGS.rglob("*.yaml"
 def test_runs_one_step(name, stacked):
     if "DeepSpeedStrategy" in (CONFIGS / name).read_text(encoding="utf-8"):
         pytest.skip("DeepSpeed trains on GPUs alone; test_distributed.py checks its settings")
+    if "CompileHead" in (CONFIGS / name).read_text(encoding="utf-8"):
+        pytest.skip("the hook that checks shapes cannot be traced; test_cli_compile.py runs it without")
     VLACLI([*stacked("fit", name), "--trainer.fast_dev_run=true"])
 
 

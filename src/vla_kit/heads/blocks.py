@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import torch
 from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -134,13 +135,12 @@ class DiTBlock(nn.Module):
         modulation: Modulation,
     ) -> Float[Tensor, "batch token width"]:
         """Add the attention branch, then the SwiGLU branch."""
-        tokens = tokens + modulation.attention_gate * self.attention_out(
-            rearrange(attended, "batch token head width -> batch token (head width)")
-        )
+        branch: Tensor = self.attention_out(rearrange(attended, "batch token head width -> batch token (head width)"))
+        tokens = torch.addcmul(tokens, modulation.attention_gate, branch)
         shifted = normalise(tokens, modulation.mlp_shift, modulation.mlp_scale)
         gate, up = self.mlp_in(shifted).chunk(2, dim=-1)
-        branch: Tensor = self.mlp_out(functional.silu(gate) * up)
-        return tokens + modulation.mlp_gate * branch
+        branch = self.mlp_out(functional.silu(gate) * up)
+        return torch.addcmul(tokens, modulation.mlp_gate, branch)
 
 
 def normalise(
@@ -155,7 +155,7 @@ def normalise(
         >>> normalise(torch.tensor([[[1.0, 3.0]]]), torch.zeros(1, 1, 2), torch.full((1, 1, 2), 2.0)).round(decimals=3)
         tensor([[[-2.,  2.]]])
     """
-    return functional.layer_norm(tokens, tokens.shape[-1:], eps=1e-6) * scale + shift
+    return torch.addcmul(shift, functional.layer_norm(tokens, tokens.shape[-1:], eps=1e-6), scale)
 
 
 def attend(
@@ -181,7 +181,6 @@ def attend(
         >>> attend(torch.zeros(1, 1, 1, 1), value, value, torch.ones(1, 1, 1, 2, dtype=torch.bool)).item()
         2.0
     """
-    mask = mask.expand(-1, -1, query.shape[1], -1)
     query, key, value = (
         rearrange(part, "batch token head width -> batch head token width") for part in (query, key, value)
     )

@@ -252,12 +252,12 @@ class DiTHead(nn.Module):
     ) -> Float[Tensor, "batch_draw horizon width"]:
         assert conditioned.tokens is not None  # noqa: S101 (narrows the type)
         assert conditioned.angles is not None  # noqa: S101 (narrows the type)
-        tokens = torch.cat([conditioned.tokens.repeat_interleave(draws, 0), actions], 1)
+        tokens = torch.cat([_repeat(conditioned.tokens, draws), actions], 1)
         cosine, sine = (
-            torch.cat([of_context.repeat_interleave(draws, 0), of_actions], 1)
+            torch.cat([_repeat(of_context, draws), of_actions], 1)
             for of_context, of_actions in zip(conditioned.angles, angles, strict=True)
         )
-        keep = _or_all(torch.cat([conditioned.mask.repeat_interleave(draws, 0), steps], 1))[:, None, None]
+        keep = _or_all(torch.cat([_repeat(conditioned.mask, draws), steps], 1))[:, None, None]
         *earlier, last = self._blocks()
         for block in earlier:
             tokens = block(tokens, time=time, angles=(cosine, sine), mask=keep)
@@ -283,7 +283,7 @@ class DiTHead(nn.Module):
         side_by_side = draws if 2 * all_steps <= 3 * useful_keys else 1
         copies = draws // side_by_side
         mask = _draw_mask(
-            conditioned.mask.repeat_interleave(copies, 0),
+            _repeat(conditioned.mask, copies),
             rearrange(steps, "(batch draw) horizon -> batch draw horizon", draw=side_by_side),
         )
         for block, context_key, context_value in zip(self._blocks(), conditioned.keys, conditioned.values, strict=True):
@@ -292,8 +292,8 @@ class DiTHead(nn.Module):
                 rearrange(part, "(batch draw) step head width -> batch (draw step) head width", draw=side_by_side)
                 for part in block.project(tokens, modulation, angles)
             )
-            key = torch.cat([context_key.repeat_interleave(copies, 0), key], 1)
-            value = torch.cat([context_value.repeat_interleave(copies, 0), value], 1)
+            key = torch.cat([_repeat(context_key, copies), key], 1)
+            value = torch.cat([_repeat(context_value, copies), value], 1)
             attended = rearrange(
                 attend(query, key, value, mask),
                 "batch (draw step) head width -> (batch draw) step head width",
@@ -333,7 +333,7 @@ class DiTHead(nn.Module):
 
     def _embed_time(self, time: Float[Tensor, " batch"]) -> Float[Tensor, "batch width"]:
         half = TIME_FEATURES // 2
-        frequency = torch.exp(torch.arange(half, device=time.device) * (-math.log(10_000) / half))
+        frequency = torch.exp(torch.arange(half, device=time.device, dtype=torch.float32) * (-math.log(10_000) / half))
         angle = TIME_FACTOR * time.float()[:, None] * frequency
         features = torch.cat([angle.cos(), angle.sin()], -1)
         embedded: Tensor = self.time_embedding(features.to(self.context_projection.weight.dtype))
@@ -380,6 +380,11 @@ def _checked(projection: nn.Module) -> nn.Module:
             "Give a class such as PerEmbodimentProjection with its robots."
         )
     return projection
+
+
+def _repeat(of_sample: Tensor, times: int) -> Tensor:
+    """Each sample so often, one behind the other; the very tensor where once is enough."""
+    return of_sample if times == 1 else of_sample.repeat_interleave(times, 0)
 
 
 def _or_all(keep: Bool[Tensor, "*batch token"]) -> Bool[Tensor, "*batch token"]:

@@ -138,7 +138,15 @@ def rotate(
     cosine, sine = angles
     pairs = cosine.shape[-1]
     first, second, rest = vectors.split([pairs, pairs, vectors.shape[-1] - 2 * pairs], dim=-1)
-    turned = torch.cat([first * cosine - second * sine, second * cosine + first * sine], -1).to(vectors.dtype)
+    exact = torch.promote_types(vectors.dtype, cosine.dtype)
+    first, second = first.to(exact), second.to(exact)
+    turned = torch.cat(
+        [
+            torch.addcmul(first * cosine, second, sine, value=-1),
+            torch.addcmul(second * cosine, first, sine),
+        ],
+        -1,
+    ).to(vectors.dtype)
     return turned if rest.shape[-1] == 0 else torch.cat([turned, rest], -1)
 
 

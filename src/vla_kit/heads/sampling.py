@@ -71,7 +71,7 @@ def sample_actions(
     if not temperature >= 0:
         raise SettingError(f"temperature must be at least 0, got {temperature}. Use 1.0 for the trained distribution.")
     if noise is None:
-        noise = torch.randn(mask.shape, generator=generator, device=mask.device)
+        noise = torch.randn(mask.shape, generator=generator, device=mask.device, dtype=torch.float32)
     elif noise.shape != mask.shape:
         raise ShapeError(
             f"noise must have the shape of mask {tuple(mask.shape)}, got {tuple(noise.shape)}. Leave it out to draw it."

@@ -83,7 +83,9 @@ class FlowMatchingLoss:
         """
         batch = actions.values.shape[0]
         mask = actions.mask.repeat_interleave(self.draws, 0)
-        clean = torch.where(actions.mask, actions.values, 0).repeat_interleave(self.draws, 0)
+        # Noise, times and targets are float32 or better: in bfloat16 a time near 1 would be off by up to 0.002.
+        exact = torch.promote_types(actions.values.dtype, torch.float32)
+        clean = torch.where(actions.mask, actions.values, 0).to(exact).repeat_interleave(self.draws, 0)
         noise = torch.randn(clean.shape, generator=generator, device=clean.device, dtype=clean.dtype)
         noise = torch.where(mask, noise, 0)
         time = self.time_sampler(batch * self.draws, like=clean, generator=generator)

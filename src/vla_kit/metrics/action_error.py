@@ -99,7 +99,8 @@ class ActionError(Metric):
         order = {name: row for row, name in enumerate(self.names)}
         rows = torch.tensor([order[name] for name in embodiments], device=error.device)
         filled = slice(0, error.shape[1])
-        total, count = self.total.clone(), self.count.clone()
+        # A model moved to bfloat16 takes its metrics along; sums stay float64.
+        total, count = self.total.double().clone(), self.count.double().clone()
         total[:, filled] = total[:, filled].index_add(0, rows, error)
         count[:, filled] = count[:, filled].index_add(0, rows, valid)
         self.total, self.count = total, count

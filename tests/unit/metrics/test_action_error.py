@@ -27,6 +27,14 @@ def test_by_hand():
     assert values == {"arm/joint_0": 2.0, "arm/joint_1": 3.0, "arm": 2.5, "base/speed": 5.0, "base": 5.0}
 
 
+def test_sums_are_float64_in_a_model_of_half_precision():
+    model = torch.nn.ModuleList([ActionError(SPACES)]).to(torch.bfloat16)
+    target = MaskedActions.pad([torch.full((1, 2), 1 / 3), torch.tensor([[5.0]])], channels=3)
+    for _ in range(300):  # in bfloat16, 256 + 1 is 256
+        model[0].update(target.values + target.mask, target.values, target.mask, ["arm", "base"])
+    assert model[0].total[0, 0].item() == pytest.approx(300)
+
+
 def test_batches_add_up_like_numpy_over_all_frames():
     metric = ActionError(SPACES)
     errors = []
