@@ -6,6 +6,7 @@ import sys
 import sysconfig
 from pathlib import Path
 from types import MethodType
+from typing import Any
 
 import torch
 from torch import nn
@@ -42,8 +43,9 @@ def compile_head(head: nn.Module) -> None:
     _check_compiler()
     head.compile(dynamic=True)
     if hasattr(head, "condition"):
+        kind: Any = type(head)
         # A method, not a closure: a deep copy of the head binds it to the copy.
-        vars(head)["condition"] = MethodType(torch.compile(type(head).condition, dynamic=True), head)
+        vars(head)["condition"] = MethodType(torch.compile(kind.condition, dynamic=True), head)
 
 
 def _check_compiler() -> None:

@@ -166,6 +166,7 @@ def test_training_and_a_policy_show_the_model_the_same(variant, build, sets, mon
     trained, acted = ([one.prompt for one in batch] for batch in (shown[0], shown[-1]))
     assert trained == acted
     assert any("state: [" in text for text in acted) == (variant == "prompt")
+    assert torch.equal(states[0].state, batch.state.values[:, 0])
     assert torch.equal(states[0].state, states[-1].state)
     assert torch.equal(states[0].state_mask, states[-1].state_mask)
     assert states[0].state_mask.any(1).tolist() == [one.embodiment == "arm" for one in samples]
