@@ -27,7 +27,6 @@ from demo import (
     folder_of,
     git,
     last_checkpoint,
-    load_policy,
     machine,
     record,
 )
@@ -39,6 +38,7 @@ from vla_kit.evaluation.atomic import write_atomically
 from vla_kit.evaluation.rollout import evaluate
 from vla_kit.evaluation.seeds import TRAINING_SEEDS_FROM, evaluation_seeds
 from vla_kit.metrics import rate_difference, wilson_interval
+from vla_kit.training.policy_checkpoint import load_policy
 
 TURNED = "turned_sawyer"
 TURN = np.array([-1.0, -1.0, 1.0, 1.0])  # half a turn of the base about the vertical; its own inverse
@@ -187,7 +187,7 @@ def train_and_evaluate(run: Run) -> float:
         start = last_checkpoint(text)
     pictures = run.folder / "pictures"
     fit(["stage3_sft", "time/near_noise"], settings, pictures, run.steps, clock, part="pictures", warm_start=start)
-    policy = load_policy(pictures, temperature=0.3)  # as the demo acts
+    policy = load_policy(last_checkpoint(pictures), temperature=0.3)  # as the demo acts
     successes = []
     for trial in run.variant.trials:
         with clock.measure("evaluation"):

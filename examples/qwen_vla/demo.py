@@ -5,6 +5,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -37,7 +38,7 @@ from vla_kit.evaluation.suite import evaluate_tasks
 from vla_kit.evaluation.table import EvaluationTable
 from vla_kit.metrics import rate_difference
 from vla_kit.policy import Policy
-from vla_kit.training.vla_module import VLAModule
+from vla_kit.training.policy_checkpoint import load_policy
 
 HERE = Path(__file__).resolve().parent
 VIEW = "cam_high"
@@ -125,7 +126,7 @@ def main(
     fit(stage, data, sft, sft_steps, clock, part="pictures", warm_start=last_checkpoint(start))
     trained = sft
     if corrected := [task for task in tasks if task.corrections]:
-        policy = load_policy(sft, temperature=temperature)
+        policy = load_policy(last_checkpoint(sft), temperature=temperature)
         takeover = PolicyStart(policy, chunks=(1, 2), replan_every=replan_every)
         corrections = [correction_set(task, output) for task in corrected]
         for task, block in zip(corrected, corrections, strict=True):
@@ -138,6 +139,8 @@ def main(
         last = write_data(output / "last.yaml", sets)
         fit(stage, last, trained, last_steps, clock, part="corrections", warm_start=last_checkpoint(sft))
 
+    policy = load_policy(last_checkpoint(trained), temperature=temperature)
+    save_policy(policy, output / "policy", trained=trained)
     report = output / "report.html"
     if report.exists() and not beat_random:  # a demand is checked at every start
         print(f"evaluated before: {report} (remove it to evaluate again)")
@@ -145,7 +148,7 @@ def main(
     clock.forget("evaluation")  # one that was interrupted begins anew
     with clock.measure("evaluation"):
         table, episodes = evaluate_tasks(
-            load_policy(trained, temperature=temperature),
+            policy,
             [task.name for task in tasks],
             episodes=evaluation_episodes,
             baseline_episodes=baseline_episodes,
@@ -171,6 +174,7 @@ def main(
     for row in table.tasks:
         told = "" if row.swapped is None else f", told the other sentence {row.swapped}"
         print(f"{row.name:32} policy {row.policy}, expert {row.expert}, random {row.random}{told}")
+    print(f"policy: {output / 'policy'}")
     print(f"report: {report}")
     if beat_random:
         assert_better_than_random(table)
@@ -203,10 +207,12 @@ def folder_of(task: str) -> str:
     return task.replace("/", "-")
 
 
-def load_policy(run: Path, *, temperature: float) -> Policy:
-    """The policy of a finished run."""
-    module = VLAModule.load_from_checkpoint(last_checkpoint(run), weights_only=True, map_location="cpu")
-    return Policy.from_module(module, temperature=temperature)
+def save_policy(policy: Policy, folder: Path, *, trained: Path) -> None:
+    """Leave the policy in a folder that needs nothing else; one of an earlier training is replaced."""
+    if folder.exists() and folder.stat().st_mtime < last_checkpoint(trained).stat().st_mtime:
+        shutil.rmtree(folder)
+    if not folder.exists():
+        policy.save(folder)
 
 
 def record(

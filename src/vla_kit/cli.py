@@ -18,11 +18,11 @@ from lightning.pytorch.plugins.io import CheckpointIO
 import vla_kit.training._parsing  # noqa: F401  (lets the parser read our types)
 from vla_kit.data.set_blocks import check_set_blocks
 from vla_kit.errors import VLAKitError
-from vla_kit.policy import Policy
 from vla_kit.training.atomic_checkpoint import AtomicCheckpointIO
 from vla_kit.training.finite_gradients import FiniteGradients
 from vla_kit.training.half_weights import HalfWeights
 from vla_kit.training.parameter_table import print_parameters
+from vla_kit.training.policy_checkpoint import load_policy
 from vla_kit.training.step_seed import StepSeed
 from vla_kit.training.vla_module import VLAModule
 from vla_kit.training.warm_start import WarmStart
@@ -32,6 +32,7 @@ __all__ = ["VERBS", "VLACLI", "console", "evaluate_checkpoint", "main"]
 VERBS: Final[dict[str, str]] = {
     "evaluate": "vla_kit.cli:evaluate_checkpoint",
     "consolidate": "vla_kit.training.consolidate:consolidate_checkpoint",
+    "policy save": "vla_kit.training.policy_checkpoint:save_policy",
     "data synthesize": "vla_kit.data.synthesis.synthesize:synthesize",
     "data stats": "vla_kit.data.statistics.write:write_statistics",
     "data clean": "vla_kit.data.cleaning.clean:clean",
@@ -144,13 +145,13 @@ def evaluate_checkpoint(
     replan_every: int = 8,
     num_envs: int = 10,
     image_size: int = 96,
-    temperature: float = 1.0,
+    temperature: float | None = None,
     record: int = 1,
 ) -> None:
-    """Evaluate a checkpoint that the command line trained, and write `summary.json` and `report.html`.
+    """Evaluate a policy, and write `summary.json` and `report.html`.
 
     Args:
-        checkpoint: Checkpoint of a `VLAModule`.
+        checkpoint: Checkpoint of a `VLAModule` that the command line trained, folder of `Policy.save`, or hub id.
         tasks: Names, such as `metaworld/faucet-open`.
         output: Folder to write to.
         episodes: Episodes of the policy per task.
@@ -158,17 +159,15 @@ def evaluate_checkpoint(
         replan_every: Actions used of each chunk.
         num_envs: Environments at a time.
         image_size: Height and width of the pictures, as in training [pixel].
-        temperature: Factor on the noise of the policy.
+        temperature: Factor on the noise; where None that of the folder, and 1 for a checkpoint.
         record: Show so many successes and failures per task.
     """
     from vla_kit.evaluation.report import write_report
     from vla_kit.evaluation.suite import evaluate_tasks
 
-    module = VLAModule.load_from_checkpoint(
-        checkpoint, weights_only=True, map_location="cuda" if torch.cuda.is_available() else "cpu"
-    )
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     table, kept = evaluate_tasks(
-        Policy.from_module(module, temperature=temperature),
+        load_policy(checkpoint, device=device, temperature=temperature),
         tasks,
         episodes=episodes,
         baseline_episodes=baseline_episodes,
@@ -201,9 +200,10 @@ def main(args: Sequence[str] | None = None) -> None:
         auto_cli(getattr(import_module(module), function), args=rest, prog=f"vla-kit {verb}", as_positional=not named)
     elif arguments[:1] == ["params"]:
         print_parameters(arguments[1:])
-    elif arguments[:1] == ["data"]:
-        choices = [f"vla-kit {name}" for name in _OF_A_DATA_SET]
-        sys.exit(f"vla-kit data must be one of {choices}, got {arguments[1:]}. Add --help for the options of one.")
+    elif choices := [f"vla-kit {name}" for name in VERBS if name.split()[:-1] == arguments[:1]]:
+        sys.exit(
+            f"vla-kit {arguments[0]} must be one of {choices}, got {arguments[1:]}. Add --help for the options of one."
+        )
     else:
         VLACLI(args if args is None else arguments)
 

@@ -80,11 +80,14 @@ class VelocityField(Protocol):
     def __call__(
         self,
         noisy_actions: Float[Tensor, "batch_draw horizon channel"],
-        time: Float[Tensor, " batch_draw"],
+        time: Float[Tensor, " batch_draw"] | Float[Tensor, "batch_draw horizon"],
         context: Context,
         mask: Bool[Tensor, "batch_draw horizon channel"],
     ) -> Float[Tensor, "batch_draw horizon channel"]:
         """Velocity `noise - action` at `time` (0 = action, 1 = noise); exactly 0 where `mask` is False.
+
+        Solvers give one time per chunk. A time per step comes from training with known beginnings and `CleanPrefix`
+        alone; a field that is used with neither need not take it.
 
         The first axis is `(batch draw)`, sample-major: a whole multiple of the context's batch, entries
         `i * draws .. (i + 1) * draws` belonging to context `i`.

@@ -4,6 +4,7 @@ import runpy
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,6 +16,7 @@ from vla_kit.errors import CheckpointError
 from vla_kit.evaluation import read_curve
 from vla_kit.heads import DiTHead
 from vla_kit.policy import Policy, PolicyObservation
+from vla_kit.training.policy_checkpoint import load_policy
 from vla_kit.training.vla_module import VLAModule
 
 LAST = Path("checkpoints") / "last.ckpt"
@@ -196,6 +198,21 @@ def test_evaluates_a_checkpoint(stacked, tmp_path, monkeypatch):
     assert summary["tasks"][0]["episodes"] == 1
     assert summary["tasks"][0]["expert"] == 1.0
     assert "data:video/mp4" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_checkpoint_becomes_a_folder_that_acts_alike(stacked, tmp_path):
+    arguments = [*stacked("fit", "stage3_sft.yaml", "projection/per_embodiment.yaml"), *QUICK]
+    VLACLI([*arguments, f"--trainer.default_root_dir={tmp_path}"])
+    folder = tmp_path / "policy"
+    main(["policy", "save", "--checkpoint", str(tmp_path / LAST), "--output", str(folder), "--temperature=0.5"])
+    policies = [load_policy(source, temperature=0.5) for source in (tmp_path / LAST, folder)]
+    assert load_policy(folder).temperature == 0.5
+    picture = torch.randint(0, 256, (3, 96, 96), dtype=torch.uint8)
+    seen = PolicyObservation(embodiment="aloha_transfer", instruction="open it", views={"cam_high": picture})
+    first, second = (one.act([seen], generator=torch.Generator().manual_seed(0))[0] for one in policies)
+    assert np.array_equal(first, second)
+    with pytest.raises(SystemExit, match=r"vla-kit policy must be one of .*vla-kit policy save"):
+        main(["policy"])
 
 
 def test_the_example_script_starts_the_same_command_line(monkeypatch, capsys):

@@ -94,6 +94,25 @@ class QuantileNormalizer(nn.Module):
         """Embodiment name -> short hexadecimal digest of its quantiles and pass-through channels."""
         return {name: _fingerprint(self._row(name)) for name in self._sizes}
 
+    def stats(self, name: str) -> QuantileStats:
+        """Quantiles of one embodiment, as `add` takes them.
+
+        Args:
+            name: Name of the embodiment.
+
+        Returns:
+            `q01` and `q99`, on the CPU.
+
+        Raises:
+            MissingStatisticsError: If there are none.
+        """
+        if name not in self._sizes:
+            raise MissingStatisticsError(
+                f"name must be one of {sorted(self._sizes)}, got {name!r}. Add its statistics with add."
+            )
+        q01, q99, _ = self._row(name)
+        return QuantileStats(q01=q01, q99=q99)
+
     def add(self, name: str, stats: QuantileStats, space: ActionSpace) -> None:
         """Add the statistics of one embodiment; adding the same ones again does nothing.
 
@@ -130,12 +149,14 @@ class QuantileNormalizer(nn.Module):
                 f"after {self.fingerprints[name]}. Give the new data set a name of its own."
             )
 
-    def normalize(self, actions: MaskedActions, embodiments: Sequence[str]) -> MaskedActions:
+    def normalize(self, actions: MaskedActions, embodiments: Sequence[str], *, clip: bool = True) -> MaskedActions:
         """Map native actions to [-1, 1].
 
         Args:
             actions: Native actions of one or more robots.
             embodiments: Name of the embodiment of each sample.
+            clip: Whether values beyond the quantiles count as the quantiles. False continues the map linearly: the
+                exact inverse of `denormalize`, for actions that a policy predicted.
 
         Returns:
             Normalised actions of the same dtype and mask; padding is exactly 0.
@@ -146,7 +167,8 @@ class QuantileNormalizer(nn.Module):
         """
         values, q01, q99, scaled, inside = self._gather(actions, embodiments)
         constant = _is_constant(q01, q99)
-        mapped = torch.clamp(2 * (values - q01) / torch.where(constant, 1, q99 - q01) - 1, -1, 1)
+        mapped = 2 * (values - q01) / torch.where(constant, 1, q99 - q01) - 1
+        mapped = mapped.clamp(-1, 1) if clip else mapped
         mapped = torch.where(constant, 0, mapped)
         return _masked(torch.where(scaled, mapped, values), inside=inside, like=actions)
 

@@ -87,7 +87,7 @@ def refuse_adapters(model: nn.Module) -> None:
     """Raise if `model` has LoRA adapters, under whose names `from_pretrained` would find no weights."""
     if any(hasattr(module, "lora_A") for module in model.modules()):
         raise CheckpointError(
-            "model must have no adapters when it is saved for from_pretrained, got one with LoRA. "
+            "model must have no adapters when it is saved, got one with LoRA. "
             "Call merge_lora first, or save the state dict."
         )
 

@@ -264,9 +264,25 @@ class ImageTextBackbone(nn.Module):
         Raises:
             CheckpointError: If the model has LoRA adapters that are not merged.
         """
-        refuse_adapters(self.model)
+        self.save_config(folder)
         self.model.save_pretrained(folder)
+
+    def save_config(self, folder: str | Path) -> None:
+        """Write configuration and processor where `from_config` finds them, without weights.
+
+        Args:
+            folder: Made if absent.
+
+        Raises:
+            CheckpointError: If the model has LoRA adapters that are not merged.
+        """
+        refuse_adapters(self.model)
+        self.model.config.save_pretrained(folder)
         self.processor.save_pretrained(folder)
+
+    def init_args(self) -> dict[str, Any]:
+        """Arguments of `from_config` beside the folder of `save_config`; its vocabulary has the view tags."""
+        return {"view_tags": [], "layer": self.layer, "attention": self.model.config._attn_implementation}
 
     def get_extra_state(self) -> Tensor:
         """The vocabulary as JSON bytes, which a weights-only load accepts."""

@@ -293,10 +293,27 @@ class QwenVLBackbone(nn.Module):
         Raises:
             CheckpointError: If the model has LoRA adapters that are not merged.
         """
-        refuse_adapters(self.model)
+        self.save_config(folder)
         self.model.save_pretrained(folder)
+
+    def save_config(self, folder: str | Path) -> None:
+        """Write configuration, tokenizer and image processor where `from_config` finds them, without weights.
+
+        Args:
+            folder: Made if absent.
+
+        Raises:
+            CheckpointError: If the model has LoRA adapters that are not merged.
+        """
+        refuse_adapters(self.model)
+        self.model.config.save_pretrained(folder)
         PreTrainedTokenizerFast(tokenizer_object=self.tokenizer).save_pretrained(folder)
         self.inputs.image_processor.save_pretrained(folder)
+
+    def init_args(self) -> dict[str, Any]:
+        """Arguments of `from_config` beside the folder of `save_config`; its vocabulary has the view tags."""
+        attention = self.model.config._attn_implementation
+        return {"view_tags": [], "image_size": self.inputs.image_size, "layer": self.layer, "attention": attention}
 
     def get_extra_state(self) -> Tensor:
         """The vocabulary as JSON bytes, which a weights-only load accepts."""

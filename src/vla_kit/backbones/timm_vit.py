@@ -1,6 +1,7 @@
 """Any vision model of timm beside a small text encoder: a backbone without a language model."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import timm
 import torch
@@ -91,6 +92,17 @@ class TimmBackbone(nn.Module):
             )
         self.image_size = image_size
         self.context_length = context_length
+        self._init_args = {
+            "model_name": model_name,
+            "view_tags": list(view_tags),
+            "image_size": image_size,
+            "width": width,
+            "stage": stage,
+            "text_layers": text_layers,
+            "heads": heads,
+            "vocabulary_size": vocabulary_size,
+            "context_length": context_length,
+        }
         special = [_START, *(view_tokens(tag)[0] for tag in view_tags)]
         self.tokenizer = train_tokenizer(corpus, special_tokens=special, vocabulary_size=vocabulary_size)
         config = timm.get_pretrained_cfg(model_name)
@@ -216,6 +228,10 @@ class TimmBackbone(nn.Module):
         mask = tensors["mask"]
         hidden = torch.where(mask[..., None], tokens[tensors["source"]], 0.0)
         return Context(hidden=hidden, mask=mask, position_ids=tensors["position_ids"])
+
+    def init_args(self) -> dict[str, Any]:
+        """Arguments that build this form without a download; a state dict brings weights and vocabulary."""
+        return {**self._init_args, "corpus": []}
 
     def get_extra_state(self) -> Tensor:
         """The vocabulary as JSON bytes, which a weights-only load accepts."""

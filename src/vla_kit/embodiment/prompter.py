@@ -71,8 +71,13 @@ class EmbodimentPrompter:
         self._specs = {spec.name: spec for spec in specs}
         if state_bins is not None:
             check_bins(state_bins)
-        self._state_convention = state_convention
+        self.state_convention = state_convention
         self._state_bins = state_bins
+
+    @property
+    def specs(self) -> tuple[EmbodimentSpec, ...]:
+        """The robots, in the order given."""
+        return tuple(self._specs.values())
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -137,7 +142,7 @@ class EmbodimentPrompter:
         if count < 1:
             raise SettingError(f"chunk_size must be at least 1, got {count}. Count the actions to predict.")
         navigates = spec.task == "navigation"
-        convention = f" {_convention_sentence(spec)}" if self._state_convention or navigates else ""
+        convention = f" {_convention_sentence(spec)}" if self.state_convention or navigates else ""
         actions = "waypoints" if navigates else "control actions"
         seen = "" if state is None or self._state_bins is None else f"{state_text(state, bins=self._state_bins)} "
         return (

@@ -11,20 +11,20 @@ __all__ = ["interpolate", "target_velocity"]
 def interpolate(
     actions: Float[Tensor, "batch ..."],
     noise: Float[Tensor, "batch ..."],
-    time: Float[Tensor, " batch"],
+    time: Float[Tensor, "batch ..."],
 ) -> Float[Tensor, "batch ..."]:
     """Point of the straight path: `(1 - time) * actions + time * noise`.
 
     Args:
         actions: Normalised actions, any shape after the first axis.
         noise: Standard normal noise of the same shape.
-        time: Flow time per sample, in [0, 1]: 0 gives the action back, 1 the noise.
+        time: Flow time per sample, or per sample and step, in [0, 1]: 0 gives the action back, 1 the noise.
 
     Returns:
         Noisy actions, shape of `actions`.
 
     Raises:
-        ShapeError: If `noise` differs in shape from `actions`, or `time` is not one value per sample.
+        ShapeError: If `noise` differs in shape from `actions`, or the axes of `time` are not its first.
 
     Examples:
         >>> import torch
@@ -35,11 +35,12 @@ def interpolate(
         Qwen-VLA, arXiv 2605.30280, section 2.5: Y_tau = (1 - tau) Y_0 + tau Y_1.
     """
     _check_same_shape(actions, noise)
-    if time.shape != actions.shape[:1]:
+    if time.ndim == 0 or time.shape != actions.shape[: time.ndim]:
         raise ShapeError(
-            f"time must have the shape {tuple(actions.shape[:1])}, got {tuple(time.shape)}. Give one time per sample."
+            f"time must have the shape {tuple(actions.shape[:1])}, got {tuple(time.shape)}. "
+            "Give one time per sample, or one per sample and step."
         )
-    time = time.reshape(-1, *[1] * (actions.ndim - 1))
+    time = time.reshape(*time.shape, *[1] * (actions.ndim - time.ndim))
     return (1 - time) * actions + time * noise
 
 

@@ -110,7 +110,7 @@ class AnchoredHead(nn.Module):
     def forward(
         self,
         noisy_actions: Float[Tensor, "batch_draw horizon channel"],
-        time: Float[Tensor, " batch_draw"],
+        time: Float[Tensor, " batch_draw"] | Float[Tensor, "batch_draw horizon"],
         context: Context | AnchoredContext,
         mask: Bool[Tensor, "batch_draw horizon channel"],
     ) -> Float[Tensor, "batch_draw horizon channel"]:
@@ -118,7 +118,7 @@ class AnchoredHead(nn.Module):
 
         Args:
             noisy_actions: Points of the path; padding may hold anything.
-            time: Flow time of each, 0 = action, 1 = noise.
+            time: Flow time of each chunk or of each of its steps, 0 = action, 1 = noise.
             context: What the backbone knows, or the result of `condition` on it. The first axis of `noisy_actions` is a
                 whole multiple of its batch, sample-major.
             mask: True where an action entry is real.
@@ -135,5 +135,6 @@ class AnchoredHead(nn.Module):
         known = min(self.horizon, noisy_actions.shape[1])
         anchor = nn.functional.pad(conditioned.anchor[:, :known], (0, 0, 0, noisy_actions.shape[1] - known))
         guess = added + anchor.to(added.dtype).repeat_interleave(draws, 0)
-        span = time.clamp(min=self.smallest_time).to(noisy_actions.dtype)[:, None, None]
+        span = time.clamp(min=self.smallest_time).to(noisy_actions.dtype)
+        span = span[:, None, None] if time.ndim == 1 else span[..., None]
         return torch.where(mask, (noisy_actions - guess) / span, 0)

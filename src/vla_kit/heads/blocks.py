@@ -11,21 +11,21 @@ from torch.nn import functional
 from vla_kit.errors import SettingError
 from vla_kit.heads.rope import rotate
 
-__all__ = ["DiTBlock", "Modulation", "attend", "normalise"]
+__all__ = ["DiTBlock", "Modulation", "attend", "normalise", "over_tokens"]
 
 
 class Modulation(NamedTuple):
-    """What time does to the tokens of one block: six vectors per sample, broadcast over its tokens.
+    """What time does to the tokens of one block: six vectors per sample, broadcast over its tokens, or per token.
 
     `*_scale` multiplies normalised tokens (it includes the 1), `*_shift` is added, `*_gate` multiplies the branch.
     """
 
-    attention_shift: Float[Tensor, "batch 1 width"]
-    attention_scale: Float[Tensor, "batch 1 width"]
-    attention_gate: Float[Tensor, "batch 1 width"]
-    mlp_shift: Float[Tensor, "batch 1 width"]
-    mlp_scale: Float[Tensor, "batch 1 width"]
-    mlp_gate: Float[Tensor, "batch 1 width"]
+    attention_shift: Float[Tensor, "batch token_or_1 width"]
+    attention_scale: Float[Tensor, "batch token_or_1 width"]
+    attention_gate: Float[Tensor, "batch token_or_1 width"]
+    mlp_shift: Float[Tensor, "batch token_or_1 width"]
+    mlp_scale: Float[Tensor, "batch token_or_1 width"]
+    mlp_gate: Float[Tensor, "batch token_or_1 width"]
 
 
 class DiTBlock(nn.Module):
@@ -85,7 +85,7 @@ class DiTBlock(nn.Module):
         self,
         tokens: Float[Tensor, "batch token width"],
         *,
-        time: Float[Tensor, "batch_or_1 width"],
+        time: Float[Tensor, "batch_or_1 *step width"],
         angles: tuple[Tensor, Tensor],
         mask: Bool[Tensor, "batch 1 query token"],
     ) -> Float[Tensor, "batch token width"]:
@@ -93,7 +93,7 @@ class DiTBlock(nn.Module):
 
         Args:
             tokens: Input tokens.
-            time: Time embedding, one row per sample or one for all.
+            time: Time embedding, one row per sample, one for all, or one per sample and token.
             angles: Rotary cosine and sine from `rotary_angles`.
             mask: True where a query (or, with one row, every query) may look at a token. Each query needs one True.
 
@@ -104,9 +104,9 @@ class DiTBlock(nn.Module):
         query, key, value = self.project(tokens, modulation, angles)
         return self.update(tokens, attend(query, key, value, mask), modulation)
 
-    def modulate(self, time: Float[Tensor, "batch width"]) -> Modulation:
-        """Shifts, scales and gates for a time embedding."""
-        parts = self.modulation(functional.silu(time))[:, None].chunk(6, dim=-1)
+    def modulate(self, time: Float[Tensor, "batch *step width"]) -> Modulation:
+        """Shifts, scales and gates for a time embedding, one per sample or one per sample and token."""
+        parts = over_tokens(self.modulation(functional.silu(time))).chunk(6, dim=-1)
         return Modulation(parts[0], parts[1] + 1, parts[2], parts[3], parts[4] + 1, parts[5])
 
     def project(
@@ -143,10 +143,21 @@ class DiTBlock(nn.Module):
         return torch.addcmul(tokens, modulation.mlp_gate, branch)
 
 
+def over_tokens(features: Float[Tensor, "batch *step width"]) -> Float[Tensor, "batch token_or_1 width"]:
+    """Give features of a sample an axis that broadcasts over its tokens; features per token have it already.
+
+    Examples:
+        >>> import torch
+        >>> over_tokens(torch.zeros(2, 8)).shape, over_tokens(torch.zeros(2, 5, 8)).shape
+        (torch.Size([2, 1, 8]), torch.Size([2, 5, 8]))
+    """
+    return features[:, None] if features.ndim == 2 else features
+
+
 def normalise(
     tokens: Float[Tensor, "batch token width"],
-    shift: Float[Tensor, "batch_or_1 1 width"],
-    scale: Float[Tensor, "batch_or_1 1 width"],
+    shift: Float[Tensor, "batch_or_1 token_or_1 width"],
+    scale: Float[Tensor, "batch_or_1 token_or_1 width"],
 ) -> Float[Tensor, "batch token width"]:
     """LayerNorm without parameters, then `* scale + shift`.
 

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from vla_kit.errors import EmbodimentError, SettingError, ShapeError
-from vla_kit.heads.blocks import DiTBlock, attend, normalise
+from vla_kit.heads.blocks import DiTBlock, Modulation, attend, normalise, over_tokens
 from vla_kit.heads.conditioned import Conditioned, check_context_width, next_position
 from vla_kit.heads.projection import ActionProjection
 from vla_kit.heads.rope import default_sections, rotary_angles, validate_sections
@@ -39,6 +39,9 @@ class DiTHead(nn.Module):
       and all noise draws.
 
     Weights trained in one mode are not meant for the other. A new head answers 0 everywhere.
+
+    Where the steps of a chunk have times of their own, because its beginning is known and clean, each step is modulated
+    by its time, and in mode "joint" the context by the latest time of its chunk.
 
     Args:
         context_width: Features of a context token, the backbone's `width`.
@@ -126,6 +129,10 @@ class DiTHead(nn.Module):
         self.attention = attention
         self.context_width = context_width
         self.channels = channels
+        self.width = width
+        self.depth = depth
+        self.num_heads = num_heads
+        self.mlp_hidden = mlp_hidden
         self.context_projection = nn.Linear(context_width, width)
         self.projection: Any = None
         if projection is None:
@@ -205,7 +212,7 @@ class DiTHead(nn.Module):
     def forward(
         self,
         noisy_actions: Float[Tensor, "batch_draw horizon channel"],
-        time: Float[Tensor, " batch_draw"],
+        time: Float[Tensor, " batch_draw"] | Float[Tensor, "batch_draw horizon"],
         context: Context | Conditioned,
         mask: Bool[Tensor, "batch_draw horizon channel"],
     ) -> Float[Tensor, "batch_draw horizon channel"]:
@@ -213,7 +220,7 @@ class DiTHead(nn.Module):
 
         Args:
             noisy_actions: Points of the path; padding may hold anything.
-            time: Flow time of each, 0 = action, 1 = noise.
+            time: Flow time of each chunk or of each of its steps, 0 = action, 1 = noise.
             context: What the backbone knows, or the result of `condition` on it. The first axis of `noisy_actions` is a
                 whole multiple of its batch, sample-major.
             mask: True where an action entry is real. A step is real when one of its channels is.
@@ -236,15 +243,29 @@ class DiTHead(nn.Module):
         if conditioned.tokens is None:
             tokens = self._cached(tokens, embedded_time, angles, conditioned, steps, draws)
         else:
-            tokens = self._joint(tokens, embedded_time, angles, conditioned, steps, draws)
-        shift, scale = self.output_modulation(nn.functional.silu(embedded_time))[:, None].chunk(2, dim=-1)
+            everywhere = (
+                embedded_time if time.ndim == 1 else self._with_context(embedded_time, time, steps, conditioned)
+            )
+            tokens = self._joint(tokens, everywhere, angles, conditioned, steps, draws)
+        shift, scale = over_tokens(self.output_modulation(nn.functional.silu(embedded_time))).chunk(2, dim=-1)
         velocity = answer(normalise(tokens, shift, scale + 1))
         return torch.where(mask, velocity.to(noisy_actions.dtype), 0)
+
+    def _with_context(
+        self,
+        embedded_time: Float[Tensor, "batch_draw horizon width"],
+        time: Float[Tensor, "batch_draw horizon"],
+        steps: Bool[Tensor, "batch_draw horizon"],
+        conditioned: Conditioned,
+    ) -> Float[Tensor, "batch_draw all_tokens width"]:
+        """Time embedding of every token where steps have times of their own: the context has the latest of them."""
+        latest = self._embed_time(torch.where(steps, time, 0).amax(1))
+        return torch.cat([latest[:, None].expand(-1, conditioned.mask.shape[1], -1), embedded_time], 1)
 
     def _joint(
         self,
         actions: Float[Tensor, "batch_draw horizon width"],
-        time: Float[Tensor, "batch_draw width"],
+        time: Float[Tensor, "batch_draw *step width"],
         angles: tuple[Tensor, Tensor],
         conditioned: Conditioned,
         steps: Bool[Tensor, "batch_draw horizon"],
@@ -265,12 +286,14 @@ class DiTHead(nn.Module):
         modulation = last.modulate(time)
         query, key, value = last.project(tokens, modulation, (cosine, sine))
         first = conditioned.mask.shape[1]
+        if time.ndim == 3:
+            modulation = Modulation(*(part[:, first:] for part in modulation))
         return last.update(tokens[:, first:], attend(query[:, first:], key, value, keep), modulation)
 
     def _cached(
         self,
         tokens: Float[Tensor, "batch_draw horizon width"],
-        time: Float[Tensor, "batch_draw width"],
+        time: Float[Tensor, "batch_draw *step width"],
         angles: tuple[Tensor, Tensor],
         conditioned: Conditioned,
         steps: Bool[Tensor, "batch_draw horizon"],
@@ -331,10 +354,10 @@ class DiTHead(nn.Module):
     def _blocks(self) -> list[DiTBlock]:
         return cast(list[DiTBlock], list(self.blocks))  # ModuleList forgets the class of its elements
 
-    def _embed_time(self, time: Float[Tensor, " batch"]) -> Float[Tensor, "batch width"]:
+    def _embed_time(self, time: Float[Tensor, " batch *step"]) -> Float[Tensor, "batch *step width"]:
         half = TIME_FEATURES // 2
         frequency = torch.exp(torch.arange(half, device=time.device, dtype=torch.float32) * (-math.log(10_000) / half))
-        angle = TIME_FACTOR * time.float()[:, None] * frequency
+        angle = TIME_FACTOR * time.float()[..., None] * frequency
         features = torch.cat([angle.cos(), angle.sin()], -1)
         embedded: Tensor = self.time_embedding(features.to(self.context_projection.weight.dtype))
         return embedded
@@ -355,10 +378,10 @@ class DiTHead(nn.Module):
                 f"mask must have the shape of noisy_actions {tuple(noisy_actions.shape)}, got {tuple(mask.shape)}. "
                 "Build both with MaskedActions.pad."
             )
-        if time.shape != noisy_actions.shape[:1]:
+        if time.shape not in (noisy_actions.shape[:1], noisy_actions.shape[:2]):
             raise ShapeError(
                 f"time must have the shape {tuple(noisy_actions.shape[:1])}, got {tuple(time.shape)}. "
-                "Give one time per chunk."
+                "Give one time per chunk, or one per step."
             )
         contexts = context.mask.shape[0]
         if contexts == 0 or noisy_actions.shape[0] % contexts:

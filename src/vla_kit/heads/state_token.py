@@ -119,7 +119,7 @@ class StateTokenHead(nn.Module):
     def forward(
         self,
         noisy_actions: Float[Tensor, "batch_draw horizon channel"],
-        time: Float[Tensor, " batch_draw"],
+        time: Float[Tensor, " batch_draw"] | Float[Tensor, "batch_draw horizon"],
         context: Any,  # noqa: ANN401 (a Context, or what condition returned)
         mask: Bool[Tensor, "batch_draw horizon channel"],
     ) -> Float[Tensor, "batch_draw horizon channel"]:
@@ -127,7 +127,7 @@ class StateTokenHead(nn.Module):
 
         Args:
             noisy_actions: Points of the path; padding may hold anything.
-            time: Flow time of each, 0 = action, 1 = noise.
+            time: Flow time of each chunk or of each of its steps, 0 = action, 1 = noise.
             context: What the backbone knows with the state, or the result of `condition` on it.
             mask: True where an action entry is real.
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from einops import reduce
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 
 from vla_kit.actions.masked import MaskedActions
@@ -26,9 +26,12 @@ class FlowMatchingLoss:
     Args:
         time_sampler: Law of the flow time, a `TimeSampler`.
         draws: Noise draws per sample, at least 1. More draws give a calmer gradient for the price of the head alone.
+        max_delay: Longest known beginning, at least 0. Above 0 each draw gives the head between 0 and so many first
+            steps clean, at time 0, and asks for the rest alone, so that the policy can go on from a chunk that is
+            being carried out (`CleanPrefix`). The field then has to take a time per step. At least one step is asked.
 
     Raises:
-        SettingError: If `draws` is below 1.
+        SettingError: If `draws` is below 1 or `max_delay` below 0.
 
     Examples:
         A field that answers 0 everywhere, at actions 0, errs by the variance of the noise:
@@ -49,18 +52,23 @@ class FlowMatchingLoss:
 
     Source:
         Qwen-VLA, arXiv 2605.30280, section 2.5, equations 1-2. The paper does not say how many draws share a backbone
-        pass; 4 to 8 are those of VITRA and Qwen-RobotManip.
+        pass; 4 to 8 are those of VITRA and Qwen-RobotManip. Known beginnings: training-time action conditioning for
+        real-time chunking, arXiv 2512.05964; delays are equally likely here.
     """
 
     # jsonargparse takes a protocol of one __call__ for a factory of what it returns; the Callable keeps YAML working.
-    def __init__(self, time_sampler: TimeSampler | Callable[..., Any], *, draws: int = 4) -> None:
+    def __init__(self, time_sampler: TimeSampler | Callable[..., Any], *, draws: int = 4, max_delay: int = 0) -> None:
         if draws < 1:
             raise SettingError(f"draws must be at least 1, got {draws}. Use 4 to 8.")
+        if max_delay < 0:
+            raise SettingError(f"max_delay must be at least 0, got {max_delay}. Use 0 for no known beginnings.")
         self.time_sampler = time_sampler
         self.draws = draws
+        self.max_delay = max_delay
 
     def __repr__(self) -> str:
-        return f"FlowMatchingLoss({self.time_sampler!r}, draws={self.draws})"
+        delay = f", max_delay={self.max_delay}" if self.max_delay else ""
+        return f"FlowMatchingLoss({self.time_sampler!r}, draws={self.draws}{delay})"
 
     def __call__(
         self,
@@ -76,7 +84,7 @@ class FlowMatchingLoss:
             field: Predicts the velocity; sees padding as zeros.
             actions: Normalised actions, one chunk per sample.
             context: One entry per sample; the field repeats it over the draws.
-            generator: Source of noise and times, on the device of the actions.
+            generator: Source of noise, times and delays, on the device of the actions.
 
         Returns:
             Loss per sample; 0 for a sample without valid entries.
@@ -89,6 +97,18 @@ class FlowMatchingLoss:
         noise = torch.randn(clean.shape, generator=generator, device=clean.device, dtype=clean.dtype)
         noise = torch.where(mask, noise, 0)
         time = self.time_sampler(batch * self.draws, like=clean, generator=generator)
+        asked = mask
+        if self.max_delay:
+            known = self._known_steps(mask, generator)
+            time, asked = torch.where(known, 0, time[:, None]), mask & ~known[..., None]
         velocity = field(interpolate(clean, noise, time), time, context, mask)
-        per_draw = masked_mse(velocity, target_velocity(clean, noise), mask)
+        per_draw = masked_mse(velocity, target_velocity(clean, noise), asked)
         return reduce(per_draw, "(batch draw) -> batch", "mean", batch=batch)
+
+    def _known_steps(
+        self, mask: Bool[Tensor, "batch_draw horizon channel"], generator: Generator | None
+    ) -> Bool[Tensor, "batch_draw horizon"]:
+        """True for the beginning of each draw that is given."""
+        last = (mask.any(-1).sum(1) - 1).clamp(min=0)
+        delay = torch.randint(self.max_delay + 1, last.shape, generator=generator, device=mask.device)
+        return torch.arange(mask.shape[1], device=mask.device) < torch.minimum(delay, last)[:, None]

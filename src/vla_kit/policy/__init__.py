@@ -1,8 +1,20 @@
 """From what a robot sees and is told to the native actions that it carries out."""
 
+from vla_kit.policy.ensembling import EnsembleExecutor
 from vla_kit.policy.execution import ChunkExecutor
 from vla_kit.policy.observation import PolicyObservation
 from vla_kit.policy.policy import Policy
-from vla_kit.policy.prediction import Solver, predict_actions
+from vla_kit.policy.prediction import Inpainting, Solver, predict_actions
+from vla_kit.policy.real_time import ChunkPrefix, RealTimeExecutor
 
-__all__ = ["ChunkExecutor", "Policy", "PolicyObservation", "Solver", "predict_actions"]
+__all__ = [
+    "ChunkExecutor",
+    "ChunkPrefix",
+    "EnsembleExecutor",
+    "Inpainting",
+    "Policy",
+    "PolicyObservation",
+    "RealTimeExecutor",
+    "Solver",
+    "predict_actions",
+]

@@ -1,6 +1,9 @@
 """A trained model as a robot uses it: pictures and words in, native action chunks out."""
 
+import re
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol, Self, cast
 
 import numpy as np
@@ -10,9 +13,12 @@ from torch import Generator, Tensor, nn
 
 from vla_kit.actions import QuantileNormalizer
 from vla_kit.embodiment import EmbodimentPrompter, write_prompts
-from vla_kit.errors import SettingError, ShapeError
+from vla_kit.errors import CheckpointError, SettingError, ShapeError
+from vla_kit.flow import GuidedPrefix
+from vla_kit.policy.folder import read_policy, write_policy
 from vla_kit.policy.observation import PolicyObservation, image_tensor, state_tensor
-from vla_kit.policy.prediction import Solver, draw_noise, predict_actions
+from vla_kit.policy.prediction import Inpainting, Solver, draw_noise, predict_actions
+from vla_kit.policy.real_time import ChunkPrefix, known_actions
 from vla_kit.policy.states import state_scaler
 from vla_kit.protocols import Backbone, Observation
 
@@ -52,6 +58,7 @@ class Policy:
         channels: Padded action width of the head.
         temperature: Factor on the noise, at least 0; 1 is the trained distribution.
         state_normalizer: Statistics of the states, where prompter or head reads them; None for a policy without states.
+        inpainting: How a chunk goes on from the one that is being carried out; `GuidedPrefix()` where None.
 
     Raises:
         SettingError: If `channels` is below 1, `temperature` is negative, or `state_normalizer` does not fit prompter
@@ -95,6 +102,7 @@ class Policy:
         channels: int = 64,
         temperature: float = 1.0,
         state_normalizer: QuantileNormalizer | None = None,
+        inpainting: Inpainting | None = None,
     ) -> None:
         if channels < 1:
             raise SettingError(f"channels must be at least 1, got {channels}. Use the head's.")
@@ -108,15 +116,17 @@ class Policy:
         self.channels = channels
         self.temperature = temperature
         self.states = state_scaler(state_normalizer, prompter=prompter, head=head, channels=channels)
+        self.inpainting = GuidedPrefix() if inpainting is None else inpainting
 
     @classmethod
-    def from_module(cls, module: _Parts, *, temperature: float = 1.0) -> Self:
+    def from_module(cls, module: _Parts, *, temperature: float = 1.0, inpainting: Inpainting | None = None) -> Self:
         """Take the parts of a training module, such as a `VLAModule` loaded from a checkpoint.
 
         Args:
             module: Has `backbone`, `head`, `prompter`, `normalizer`, `state_normalizer`, `solver` and `channels`; the
                 parts are shared.
             temperature: As in the constructor.
+            inpainting: As in the constructor.
 
         Returns:
             The policy.
@@ -130,19 +140,110 @@ class Policy:
             channels=module.channels,
             temperature=temperature,
             state_normalizer=module.state_normalizer,
+            inpainting=inpainting,
         )
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | Path,
+        *,
+        device: str | torch.device = "cpu",
+        temperature: float | None = None,
+        revision: str | None = None,
+        allowed: Sequence[type] = (),
+    ) -> Self:
+        """Load what `save` wrote, from a folder or from the hub.
+
+        Nothing is unpickled, and no code runs but that of the installed libraries: the folder may name the parts of
+        vla_kit, and classes that you pass. Fetched are the files of a policy alone.
+
+        Args:
+            folder: Folder, or hub id `owner/name` where there is no such folder.
+            device: Where the policy runs.
+            temperature: Factor on the noise; the saved one where None.
+            revision: Branch, tag or commit of a hub id.
+            allowed: Your own classes that the folder may name, such as a head.
+
+        Returns:
+            The policy; it answers with the same bits on the same kind of machine.
+
+        Raises:
+            CheckpointError: If a file is missing, broken, of another format, or does not fit the others; if a class is
+                not allowed; or if the hub has no such policy.
+            SettingError: If a part refuses its settings.
+            StatisticsError: If statistics and robots differ in size.
+        """
+        parts = read_policy(_local_folder(folder, revision), device=device, allowed=allowed)
+        return cls(**(parts if temperature is None else parts | {"temperature": temperature}))
+
+    def save(self, folder: str | Path) -> None:
+        """Write the policy into one folder: settings, robots and statistics as text, weights as safetensors, a card.
+
+        The folder is whole or not there. Robots without statistics stay in it as words, and statistics of robots
+        without words, which cannot act, are left out.
+
+        Args:
+            folder: Not there yet, or empty.
+
+        Raises:
+            SettingError: If the folder has content, or a part cannot say how it is built again: it has to keep the
+                arguments of its constructor as attributes, or give them by a method `init_args`.
+            CheckpointError: If the backbone has LoRA adapters; call `merge_lora` first.
+        """
+        write_policy(
+            folder,
+            backbone=cast(nn.Module, self.backbone),
+            head=self.head,
+            prompter=self.prompter,
+            normalizer=self.normalizer,
+            solver=self.solver,
+            channels=self.channels,
+            temperature=self.temperature,
+            inpainting=self.inpainting,
+            state_normalizer=None if self.states is None else self.states.normalizer,
+        )
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | None = None,
+        message: str = "Upload a policy of vla-kit",
+    ) -> str:
+        """Save the policy and upload it to the Hugging Face hub, where `load` finds it under its id.
+
+        Args:
+            repo_id: `owner/name`; the repository is made where it is missing.
+            private: Whether a new repository is private; the owner's default where None.
+            token: Token with the right to write; that of `hf auth login` where None.
+            message: Message of the commit.
+
+        Returns:
+            Address of the commit.
+
+        Raises:
+            CheckpointError: If the hub refuses.
+            SettingError: As in `save`.
+        """
+        from vla_kit.policy.hub import upload_policy  # the hub's client loads when it is asked
+
+        with tempfile.TemporaryDirectory() as temporary:
+            self.save(Path(temporary) / "policy")
+            return upload_policy(Path(temporary) / "policy", repo_id, private=private, token=token, message=message)
 
     @property
     def device(self) -> torch.device:
         """Where the head is."""
         return next(self.head.parameters()).device
 
-    @torch.inference_mode()
     def act(
         self,
         observations: Sequence[PolicyObservation],
         *,
         generator: Generator | Sequence[Generator] | None = None,
+        prefixes: Sequence[ChunkPrefix | None] | None = None,
     ) -> list[Float[np.ndarray, "step size"]]:
         """Answer a batch of observations.
 
@@ -150,6 +251,8 @@ class Policy:
             observations: At least one; robots, views and picture sizes may differ.
             generator: Source of the noise on the policy's device, or one CPU generator per observation. With the
                 latter an answer does not depend on who shares the batch, beyond rounding.
+            prefixes: Per observation what the robot carries out meanwhile, or None; see `RealTimeExecutor`. The chunk
+                goes on from there, and its first `delay` actions are those of the prefix.
 
         Returns:
             Per observation, float32 actions of shape (chunk size of the robot, channels of the robot), native units.
@@ -157,33 +260,52 @@ class Policy:
         Raises:
             EmbodimentError: If a robot is unknown to the prompter.
             MissingStatisticsError: If a robot has no statistics.
-            ShapeError: If there is no observation, or a picture or a state has the wrong shape.
+            ShapeError: If there is no observation, a picture or a state has the wrong shape, or a prefix does not fit
+                its robot.
             DataError: If a state is missing that the policy reads, or is NaN or infinite.
             DtypeError: If a picture is not uint8.
         """
         if len(observations) == 0:
             raise ShapeError("observations must hold at least one observation, got none. Skip the call instead.")
-        device = self.device
-        embodiments = [observation.embodiment for observation in observations]
-        mask = self._mask(embodiments).to(device)
+        names = [observation.embodiment for observation in observations]
+        mask, device = self._mask(names), self.device
+        known = None if prefixes is None else known_actions(prefixes, mask)
+        if known is None:
+            with torch.inference_mode():
+                return self._answer(observations, names, mask.to(device), self.solver, generator)
+        with torch.no_grad():  # guidance asks for gradients, which inference mode forbids
+            before, delay = self.normalizer.normalize(known[0].to(device), names, clip=False), known[1].to(device)
+            solver = self.inpainting(self.solver, known=before.values, mask=before.mask, delay=delay)
+            chunks = self._answer(observations, names, mask.to(device), solver, generator)
+        for chunk, prefix in zip(chunks, prefixes or (), strict=True):
+            if prefix is not None:
+                chunk[: prefix.delay] = prefix.actions[: prefix.delay]
+        return chunks
+
+    def _answer(
+        self,
+        observations: Sequence[PolicyObservation],
+        names: Sequence[str],
+        mask: Bool[Tensor, "batch horizon channel"],
+        solver: Solver,
+        generator: Generator | Sequence[Generator] | None,
+    ) -> list[Float[np.ndarray, "step size"]]:
         shared = generator if isinstance(generator, Generator) else None
         own = None if generator is None or isinstance(generator, Generator) else generator
-        states = (
-            None if self.states is None else self.states(embodiments, [state_tensor(one.state) for one in observations])
-        )
-        prompts = write_prompts(self.prompter, embodiments, [one.instruction for one in observations], states=states)
+        states = None if self.states is None else self.states(names, [state_tensor(one.state) for one in observations])
+        prompts = write_prompts(self.prompter, names, [one.instruction for one in observations], states=states)
         prepared = self.backbone.prepare(
             [_shown(one, prompt) for one, prompt in zip(observations, prompts, strict=True)]
         )
         native = predict_actions(
-            {name: tensor.to(device) for name, tensor in prepared.items()},
+            {name: tensor.to(mask.device) for name, tensor in prepared.items()},
             mask,
-            embodiments,
+            names,
             backbone=self.backbone,
             head=self.head,
             normalizer=self.normalizer,
-            solver=self.solver,
-            state=None if states is None else states.to(device),
+            solver=solver,
+            state=None if states is None else states.to(mask.device),
             noise=None if own is None else draw_noise(mask, own),
             generator=shared,
             temperature=self.temperature,
@@ -208,3 +330,18 @@ def _shown(observation: PolicyObservation, prompt: str) -> Observation:
     return Observation(
         prompt=prompt, views={tag: image_tensor(image, tag=tag) for tag, image in observation.views.items()}
     )
+
+
+def _local_folder(source: str | Path, revision: str | None) -> Path:
+    """The folder itself, or the copy of what the hub has under this id."""
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return path
+    if isinstance(source, Path) or not re.fullmatch(r"\w[\w.-]*/[\w.-]+", source):
+        raise CheckpointError(
+            f"folder must be a folder that Policy.save wrote or a hub id owner/name, got {str(source)!r}, which is "
+            "neither. Check the path."
+        )
+    from vla_kit.policy.hub import fetch_policy  # the hub's client loads when it is asked
+
+    return fetch_policy(source, revision=revision)

@@ -13,7 +13,7 @@ from vla_kit.errors import ShapeError
 from vla_kit.heads import sample_actions
 from vla_kit.protocols import Backbone, Context, VelocityField
 
-__all__ = ["Solver", "draw_noise", "predict_actions", "read_context"]
+__all__ = ["Inpainting", "Solver", "draw_noise", "predict_actions", "read_context"]
 
 
 @runtime_checkable
@@ -27,6 +27,15 @@ class Solver(Protocol):
 
     def __call__(self, field: Callable[[Tensor, Tensor], Tensor], noise: Any) -> Any:  # noqa: ANN401
         """Integrate `field(noisy, time[batch]) -> velocity`."""
+        ...
+
+
+@runtime_checkable
+class Inpainting(Protocol):
+    """Turns a solver into one that knows the beginning of the chunk: `GuidedPrefix`, `HardPrefix`, `CleanPrefix`."""
+
+    def __call__(self, solver: Solver, *, known: Any, mask: Any, delay: Any) -> Solver:  # noqa: ANN401 (as in Solver)
+        """Solver for chunks that hold `known` where `mask` is True, and whose first `delay` steps are carried out."""
         ...
 
 

@@ -8,13 +8,13 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
-from vla_kit.actions import QuantileNormalizer, QuantileStats
+from vla_kit.actions import QuantileNormalizer
 from vla_kit.errors import CheckpointError
+from vla_kit.policy.weights import differences
 from vla_kit.training.vla_module import VLAModule
 
 __all__ = ["WarmStart", "load_weights"]
 
-_SHOWN: Final = 6
 _SPACES: Final = {"normalizer": "action_space", "state_normalizer": "state_space"}  # of the robots, by what scales them
 
 
@@ -65,19 +65,10 @@ def load_weights(module: VLAModule, checkpoint: str | Path) -> None:
     own = module.state_dict()
     theirs, ours = ({key: value for key, value in one.items() if _statistics_of(key) is None} for one in (state, own))
     unread = {key for key in state if module.state_normalizer is None and _statistics_of(key) == "state_normalizer"}
-    problems = {
-        "missing": sorted(set(ours) - set(theirs)),
-        "unknown": sorted({*theirs, *unread} - set(ours)),
-        "of another shape": sorted(
-            f"{key} {tuple(theirs[key].shape)} instead of {tuple(ours[key].shape)}"
-            for key in set(ours) & set(theirs)
-            if not key.endswith("_extra_state") and theirs[key].shape != ours[key].shape
-        ),
-    }
-    found = [f"{len(keys)} {kind}: {_short(keys)}" for kind, keys in problems.items() if keys]
+    found = differences({**theirs, **{key: state[key] for key in unread}}, ours)
     if found:
         raise CheckpointError(
-            f"checkpoint must fit the model, got {checkpoint} with {'; '.join(found)}. "
+            f"checkpoint must fit the model, got {checkpoint} with {found}. "
             "Build the model with the settings of the stage before."
         )
     merged = {name: _merged(module, name, state, checkpoint) for name in _SPACES}
@@ -110,12 +101,10 @@ def _merged(
     merged = QuantileNormalizer()
     merged.load_state_dict(before)
     merged.to(ours.q01.device)
-    for index, robot in enumerate(ours.embodiments):
+    for robot in ours.embodiments:
         mine, theirs = ours.fingerprints[robot], merged.fingerprints.get(robot)
         if theirs is None:
-            size = int(ours.sizes[index])
-            stats = QuantileStats(q01=ours.q01[index, :size], q99=ours.q99[index, :size])
-            merged.add(robot, stats, getattr(module.prompter.spec(robot), _SPACES[name]))
+            merged.add(robot, ours.stats(robot), getattr(module.prompter.spec(robot), _SPACES[name]))
         elif theirs != mine:
             raise CheckpointError(
                 f"statistics of {robot!r} must be those of the stage before, got {mine} from the data and {theirs} in "
@@ -128,7 +117,3 @@ def _statistics_of(key: str) -> str | None:
     """Name of the normaliser that a key of a checkpoint belongs to; None for a weight."""
     first = key.partition(".")[0]
     return first if first in _SPACES else None
-
-
-def _short(keys: list[str]) -> str:
-    return ", ".join(keys[:_SHOWN]) + (f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else "")

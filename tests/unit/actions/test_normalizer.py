@@ -285,3 +285,22 @@ def test_shape_and_setting_errors():
         QuantileNormalizer({"arm": ARM})
     with pytest.raises(SettingError, match="name must not be empty"):
         QuantileNormalizer().add("", ARM, space(7))
+
+
+def test_without_clipping_it_undoes_denormalize_beyond_the_quantiles():
+    space = ActionSpace([ChannelGroup("joint", kind="joint", reference="absolute", unit="rad", count=2)])
+    stats = QuantileStats(q01=torch.tensor([10.0, 3.0]), q99=torch.tensor([20.0, 3.0]))  # the second is constant
+    normalizer = QuantileNormalizer({"arm": stats}, spaces={"arm": space})
+    predicted = MaskedActions(torch.tensor([[[1.5, 0.0], [-2.0, 0.0]]]), torch.ones(1, 2, 2, dtype=torch.bool))
+    native = normalizer.denormalize(predicted, ["arm"])
+    torch.testing.assert_close(normalizer.normalize(native, ["arm"], clip=False).values, predicted.values)
+    assert normalizer.normalize(native, ["arm"]).values[0, :, 0].tolist() == [1.0, -1.0]
+
+
+def test_gives_its_statistics_back():
+    space = ActionSpace([ChannelGroup("joint", kind="joint", reference="absolute", unit="rad", count=2)])
+    stats = QuantileStats(q01=torch.tensor([0.1, 0.2]), q99=torch.tensor([1.1, 2.2]))
+    normalizer = QuantileNormalizer({"arm": stats}, spaces={"arm": space})
+    assert normalizer.stats("arm").fingerprint == stats.fingerprint
+    with pytest.raises(MissingStatisticsError, match=r"name must be one of \['arm'\], got 'leg'"):
+        normalizer.stats("leg")

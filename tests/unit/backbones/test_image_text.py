@@ -20,6 +20,7 @@ from vla_kit.backbones.image_text import ImageTextBackbone
 from vla_kit.backbones.tiny import tiny_qwen3_vl
 from vla_kit.backbones.vocabulary import train_tokenizer
 from vla_kit.errors import CheckpointError, DtypeError, SettingError, ShapeError
+from vla_kit.policy.description import build, describe
 from vla_kit.protocols import Backbone, Observation
 
 SPECIAL = ["<pad>", "<bos>", "<eos>", "<image>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>"]
@@ -166,6 +167,16 @@ def test_save_and_load_keeps_everything(backbone, tmp_path):
     other = ImageTextBackbone.from_pretrained(tmp_path, view_tags=["ego"])
     assert other.processor.tokenizer.get_vocab() == backbone.processor.tokenizer.get_vocab()
     torch.testing.assert_close(other(other.prepare(MIXED)).hidden, backbone(backbone.prepare(MIXED)).hidden)
+
+
+def test_is_described_by_its_configuration_alone(backbone, tmp_path):
+    described = describe(backbone, folder=tmp_path, name="backbone")
+    assert described["init_args"] == {"source": "backbone", "view_tags": [], "layer": -1, "attention": "sdpa"}
+    assert not list(tmp_path.rglob("*.safetensors"))
+    other = build(described, folder=tmp_path).eval()
+    other.load_state_dict(backbone.state_dict())
+    states = [one(one.prepare(MIXED)).hidden for one in (backbone, other)]
+    assert torch.equal(*states)
 
 
 def test_from_config_takes_a_state_dict(backbone, checkpoint, tmp_path):

@@ -47,3 +47,8 @@ def test_errors_name_the_shapes():
         target_velocity(torch.zeros(2, 3), torch.zeros(1, 3))
     with pytest.raises(ShapeError, match=r"time must have the shape \(2,\), got \(1,\)"):
         interpolate(torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(1))
+
+
+def test_steps_may_have_times_of_their_own():
+    actions, noise = torch.full((1, 2, 1), 4.0), torch.full((1, 2, 1), 8.0)
+    assert interpolate(actions, noise, torch.tensor([[0.0, 0.25]])).flatten().tolist() == [4.0, 5.0]

@@ -139,3 +139,73 @@ def test_is_built_from_yaml():
     built = parser.instantiate_classes(parsed)
     assert repr(built.loss) == "FlowMatchingLoss(BetaTime(alpha=1.5, beta=1.0, scale=0.999), draws=8)"
     assert built.head.sections == (2, 1, 1)
+
+
+class Record:
+    """A field that remembers what it was asked and answers 0."""
+
+    def __call__(self, noisy_actions, time, context, mask):
+        self.noisy, self.time, self.mask = noisy_actions, time, mask
+        return torch.zeros_like(noisy_actions)
+
+
+def test_known_beginnings_are_clean_and_not_asked():
+    actions = MaskedActions(torch.full((2, 6, 1), 7.0), torch.ones(2, 6, 1, dtype=torch.bool))
+    field = Record()
+    loss = FlowMatchingLoss(HalfTime(), draws=64, max_delay=3)(
+        field, actions, context(batch=2), generator=torch.Generator().manual_seed(0)
+    )
+    known = field.time == 0
+    assert field.time.shape == (128, 6)
+    assert set(field.time.unique().tolist()) == {0.0, 0.5}
+    assert torch.equal(known, known.cummin(1).values)  # leading steps
+    assert set(known.sum(1).tolist()) == {0, 1, 2, 3}
+    assert (field.noisy[known] == 7).all()
+    noise = 2 * field.noisy[..., 0] - 7  # the path at time 1/2
+    error = torch.where(known, 0, (noise - 7).square()).sum(1) / (~known).sum(1)
+    torch.testing.assert_close(loss, error.view(2, 64).mean(1))
+
+
+def test_at_least_one_step_is_asked_and_padding_is_no_step():
+    mask = torch.zeros(2, 6, 1, dtype=torch.bool)
+    mask[0, :2] = True  # the other chunk has no steps
+    field = Record()
+    actions = MaskedActions(torch.zeros(2, 6, 1), mask)
+    loss = FlowMatchingLoss(HalfTime(), draws=32, max_delay=5)(field, actions, context(batch=2))
+    known = (field.time == 0).view(2, 32, 6).sum(-1)
+    assert set(known[0].tolist()) == {0, 1}
+    assert not known[1].any()
+    assert loss[0] > 0
+    assert loss[1] == 0
+
+
+def test_no_delay_costs_and_changes_nothing():
+    fields = [Record(), Record()]
+    for field, settings in zip(fields, ({}, {"max_delay": 0}), strict=True):
+        loss = FlowMatchingLoss(UniformTime(), draws=2, **settings)
+        loss(field, chunk(), context(), generator=torch.Generator().manual_seed(3))
+    assert torch.equal(fields[0].noisy, fields[1].noisy)
+    assert fields[1].time.shape == (6,)
+
+
+@pytest.mark.parametrize("attention", ["joint", "cached"])
+def test_padding_changes_nothing_with_known_beginnings(attention):
+    torch.manual_seed(0)
+    head = DiTHead(context_width=7, channels=5, width=16, depth=2, num_heads=2, mlp_hidden=12, attention=attention)
+    for parameter in head.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    loss = FlowMatchingLoss(BetaTime(), draws=3, max_delay=2)
+    results = []
+    for padding in (0.0, math.nan):
+        head.zero_grad()
+        value = loss(head, chunk(padding=padding), context(padding=padding), generator=torch.Generator().manual_seed(2))
+        value.sum().backward()
+        results.append([value.detach(), *(parameter.grad.clone() for parameter in head.parameters())])
+    assert all(one.isfinite().all() for one in results[0])
+    assert all(map(torch.equal, *results))
+
+
+def test_delay_settings():
+    assert repr(FlowMatchingLoss(UniformTime(), max_delay=2)) == "FlowMatchingLoss(UniformTime(), draws=4, max_delay=2)"
+    with pytest.raises(SettingError, match="max_delay must be at least 0, got -1"):
+        FlowMatchingLoss(UniformTime(), max_delay=-1)

@@ -6,9 +6,9 @@ from vla_kit.actions import ActionSpace, ChannelGroup, QuantileNormalizer, Quant
 from vla_kit.backbones.tiny import tiny_qwen3_vl
 from vla_kit.embodiment import EmbodimentPrompter, EmbodimentSpec
 from vla_kit.errors import EmbodimentError, MissingStatisticsError, SettingError, ShapeError
-from vla_kit.flow import Euler
+from vla_kit.flow import CleanPrefix, Euler, GuidedPrefix, HardPrefix
 from vla_kit.heads import DiTHead
-from vla_kit.policy import Policy, PolicyObservation
+from vla_kit.policy import ChunkPrefix, Policy, PolicyObservation
 
 
 def robot(name, size, chunk):
@@ -129,3 +129,57 @@ def test_refuses(policy, parts):
         Policy(**(parts | {"channels": 0}))
     with pytest.raises(SettingError, match=r"temperature must be at least 0, got -0\.5"):
         Policy(**parts, temperature=-0.5)
+
+
+def going_on(policy, name, *, steps, delay, seed=0):
+    """What would be left of a chunk of this policy."""
+    chunk = policy.act([seen(name)], generator=generators(seed))[0]
+    return ChunkPrefix(actions=chunk[-steps:], delay=delay)
+
+
+@pytest.mark.parametrize("method", [GuidedPrefix(), HardPrefix(), CleanPrefix()], ids=repr)
+def test_chunks_go_on_from_what_is_carried_out(method, parts):
+    policy = Policy(**parts, inpainting=method)
+    prefixes = [going_on(policy, "arm", steps=3, delay=2), None, going_on(policy, "crane", steps=4, delay=1)]
+    asked = [seen("arm"), seen("arm", value=90), seen("crane")]
+    chunks = policy.act(asked, generator=generators(5, 6, 7), prefixes=prefixes)
+    assert [chunk.shape for chunk in chunks] == [(4, 2), (4, 2), (6, 3)]
+    assert np.array_equal(chunks[0][:2], prefixes[0].actions[:2])
+    assert np.array_equal(chunks[2][:1], prefixes[2].actions[:1])
+    free = policy.act(asked, generator=generators(5, 6, 7))
+    np.testing.assert_allclose(chunks[1], free[1], rtol=0, atol=1e-3)
+    assert not np.allclose(chunks[0][2:], free[0][2:], atol=1e-3)  # the rest heard of it
+
+
+@pytest.mark.parametrize("method", [HardPrefix(), CleanPrefix()], ids=repr)
+def test_no_delay_is_plain_sampling_in_the_policy_too(method, parts):
+    policy = Policy(**parts, inpainting=method)
+    prefix = going_on(policy, "arm", steps=3, delay=0)
+    chunk = policy.act([seen("arm")], generator=generators(4), prefixes=[prefix])[0]
+    assert np.array_equal(chunk, policy.act([seen("arm")], generator=generators(4))[0])
+    nothing = Policy(**parts).act([seen("arm")], generator=generators(4), prefixes=[None])[
+        0
+    ]  # guidance without a prefix
+    assert np.array_equal(chunk, nothing)
+
+
+def test_actions_beyond_the_quantiles_are_known_as_they_are(parts):
+    """A prediction is not clipped on its way out, so what is known of it must not be on its way in."""
+
+    class Told:
+        def __call__(self, solver, *, known, mask, delay):
+            self.known = known
+            return solver
+
+    told = Told()
+    actions = np.array([[25.0, 0.0]], dtype=np.float32)  # the quantiles of the arm are 10 and 20
+    Policy(**parts, inpainting=told).act([seen("arm")], prefixes=[ChunkPrefix(actions=actions, delay=1)])
+    assert told.known[0, 0, :2].tolist() == [2.0, 0.0]
+
+
+def test_a_prefix_that_does_not_fit_is_refused(policy):
+    prefix = ChunkPrefix(actions=np.zeros((2, 3), dtype=np.float32), delay=1)
+    with pytest.raises(ShapeError, match=r"prefixes\[0\]\.actions must have the 2 channels"):
+        policy.act([seen("arm")], prefixes=[prefix])
+    with pytest.raises(ShapeError, match="one entry per observation"):
+        policy.act([seen("arm")], prefixes=[])
