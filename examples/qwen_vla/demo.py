@@ -310,8 +310,7 @@ def fit(
     for config in (*ours, data):
         command += ["--config", str(config)]
     command += ["--trainer.default_root_dir", str(run), "--trainer.max_steps", str(steps)]
-    if warm_start is not None:
-        command += ["--warm_start.checkpoint", str(warm_start)]
+    command += ["--warm_start.checkpoint", "null" if warm_start is None else str(warm_start)]
     last = last_checkpoint(run)
     if last.exists():
         command += ["--ckpt_path", str(last)]

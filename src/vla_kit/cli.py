@@ -19,6 +19,7 @@ import vla_kit.training._parsing  # noqa: F401  (lets the parser read our types)
 from vla_kit.data.set_blocks import check_set_blocks
 from vla_kit.errors import VLAKitError
 from vla_kit.training.atomic_checkpoint import AtomicCheckpointIO
+from vla_kit.training.final_checkpoint import FinalCheckpoint
 from vla_kit.training.finite_gradients import FiniteGradients
 from vla_kit.training.half_weights import HalfWeights
 from vla_kit.training.parameter_table import print_parameters
@@ -56,7 +57,8 @@ class VLACLI(LightningCLI):
     replaced every `--checkpoint.every_n_train_steps` steps and at the end; `logs/version_<n>/metrics.csv`, one folder
     per start, and beside it `config.yaml`. `--warm_start.checkpoint` begins with the weights of another run,
     `--ckpt_path` goes on with this one, bit for bit: the data and the noise of each step are those of a run that never
-    stopped.
+    stopped, and no other run is asked for. The model is that of the configurations; a checkpoint that does not fit it
+    is refused.
 
     Args:
         args: Arguments in place of the command line's.
@@ -101,6 +103,11 @@ class VLACLI(LightningCLI):
         parser.link_arguments("seed_everything", "step_seed.seed", compute_fn=int)
         parser.link_arguments("model.backbone.init_args.hidden", "model.head.init_args.context_width")
 
+    def before_instantiate_classes(self) -> None:
+        """Leave the run before alone where this one goes on."""
+        if self._get(self.config, "ckpt_path") is not None:
+            self._get(self.config, "warm_start").checkpoint = None
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 (Lightning's signature)
         """Log to CSV and write whole checkpoints, unless told otherwise; load weights before callbacks copy them."""
         settings = self._get(self.config_init, "trainer")
@@ -115,15 +122,15 @@ class VLACLI(LightningCLI):
         kwargs["plugins"] = plugins
         trainer: Any = super().instantiate_trainer(**kwargs)
         trainer.callbacks.sort(key=lambda callback: not isinstance(callback, WarmStart))  # stable
+        if not settings.fast_dev_run:  # which saves nothing
+            saved = self._get(self.config, "checkpoint")
+            path = Path(saved.dirpath) / f"{saved.filename}.ckpt"
+            trainer.callbacks.insert(0, FinalCheckpoint(str(path), every_n_train_steps=saved.every_n_train_steps))
         started: Trainer = trainer
         return started
 
-    def after_fit(self) -> None:
-        """Save the end of a run that stopped between two checkpoints."""
-        settings, steps = self._get(self.config, "checkpoint"), self.trainer.global_step
-        saved = settings.every_n_train_steps and steps % settings.every_n_train_steps == 0
-        if not saved and not self._get(self.config, "trainer").fast_dev_run:
-            self.trainer.save_checkpoint(Path(settings.dirpath) / f"{settings.filename}.ckpt", weights_only=False)
+    def _parse_ckpt_path(self) -> None:
+        """Nothing: Lightning would put the model of the checkpoint in place of the configured one, without a word."""
 
 
 def _config_files(args: Sequence[str]) -> list[str]:

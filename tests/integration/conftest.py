@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import yaml
 
 from vla_kit.data.lerobot_writer import LeRobotWriter
-from vla_kit.embodiment import preset
+from vla_kit.embodiment import PRESETS
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "qwen_vla"
 
@@ -20,35 +21,48 @@ def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(0)
     written: set[str] = set()
     for file in sorted((EXAMPLE / "configs" / "data").glob("*.yaml")):
-        for one in yaml.safe_load(file.read_text())["data"]["init_args"]["sets"]:
+        config = yaml.safe_load(file.read_text())
+        robots = _robots(config)
+        for one in config["data"]["init_args"]["sets"]:
             if one["root"] in written:
                 continue
             written.add(one["root"])
-            spec = preset(one["embodiment"])
-            camera = {"dtype": "image", "shape": (96, 96, 3)}
-            features = {"action": {"dtype": "float32", "shape": (spec.action_space.size,)}}
-            features |= dict.fromkeys(one["views"].values(), camera)
-            columns = one.get("state", ())
-            features |= {key: {"dtype": "float32", "shape": (spec.state_space.size,)} for key in columns}
-            with LeRobotWriter(folder / one["root"], rate_hz=spec.rate_hz, features=features) as writer:
+            rate_hz, size, state_size = robots[one["embodiment"]]
+            cameras, columns = one.get("views", {}).values(), one.get("state", ())
+            features = {"action": {"dtype": "float32", "shape": (size,)}}
+            features |= {key: {"dtype": "image", "shape": (96, 96, 3)} for key in cameras}
+            features |= {key: {"dtype": "float32", "shape": (state_size,)} for key in columns}
+            with LeRobotWriter(folder / one["root"], rate_hz=rate_hz, features=features) as writer:
                 for length in (4, 5):
                     writer.add_episode(
-                        rng.normal(size=(length, spec.action_space.size)).astype(np.float32),
-                        {
-                            key: rng.integers(0, 256, (length, 96, 96, 3), dtype=np.uint8)
-                            for key in one["views"].values()
-                        },
+                        rng.normal(size=(length, size)).astype(np.float32),
+                        {key: rng.integers(0, 256, (length, 96, 96, 3), dtype=np.uint8) for key in cameras},
                         instruction="open the drawer",
-                        columns={
-                            key: rng.normal(size=(length, spec.state_space.size)).astype(np.float32) for key in columns
-                        },
+                        columns={key: rng.normal(size=(length, state_size)).astype(np.float32) for key in columns},
                     )
     return folder
 
 
+def _robots(config: dict[str, Any]) -> dict[str, tuple[float, int, int]]:
+    """Name -> rate and sizes of action and state, of the presets and of the robots that a configuration describes."""
+    robots = {
+        name: (spec.rate_hz, spec.action_space.size, spec.state_space.size if spec.state_space else 0)
+        for name, spec in PRESETS.items()
+    }
+    for spec in config.get("model", {}).get("prompter", {}).get("init_args", {}).get("specs", []):
+        described = spec["init_args"]
+        if "action_space" in described:
+            size = sum(group.get("count", 1) for group in described["action_space"]["groups"])
+            robots[described["name"]] = (described["rate_hz"], size, 0)
+    return robots
+
+
 @pytest.fixture
 def stacked(demo_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
-    """Arguments that stack configurations: base, data, the named ones, the tiny size; run beside the data."""
+    """Arguments that stack configurations: base, data, the named ones, the tiny size; run beside the data.
+
+    A stage begins from scratch unless a later argument names a checkpoint.
+    """
     monkeypatch.chdir(demo_folder)
     monkeypatch.setattr("sys.argv", ["vla-kit"])
 
@@ -68,6 +82,7 @@ def stacked(demo_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
             "--trainer.enable_progress_bar=false",
             "--trainer.enable_model_summary=false",
         ]
-        return [verb, *(f"--config={file}" for file in stack), *(shrink if small else [])]
+        scratch = "--warm_start.checkpoint=null"
+        return [verb, *(f"--config={file}" for file in stack), scratch, *(shrink if small else [])]
 
     return arguments

@@ -110,7 +110,7 @@ def test_a_variant_trains_as_its_settings_say(name, ablations, tmp_path, monkeyp
     settings = ablations.write_settings(run)
     files = [EXAMPLE / "configs" / f"{one}.yaml" for one in ("base", "stage3_sft", "time/near_noise", "size/tiny")]
     stacked = [argument for file in (*files, settings) for argument in ("--config", str(file))]
-    small = ["--trainer.fast_dev_run=true", "--data.batch_size=4"]
+    small = ["--trainer.fast_dev_run=true", "--data.batch_size=4", "--warm_start.checkpoint=null"]
     monkeypatch.setattr("sys.argv", ["vla-kit"])
     command = VLACLI(["fit", *stacked, *small, f"--trainer.default_root_dir={tmp_path}"])
     assert command.config.fit.seed_everything == 7

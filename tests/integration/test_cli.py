@@ -28,7 +28,7 @@ def test_stages_follow_each_other_and_the_result_acts(stacked, tmp_path):
     """T2A, SFT from its weights, resume, reload with weights alone, act."""
     t2a, sft = tmp_path / "t2a", tmp_path / "sft"
     VLACLI([*stacked("fit", "stage1_t2a.yaml"), *QUICK, f"--trainer.default_root_dir={t2a}"])
-    assert {path.name for path in t2a.iterdir()} == {"checkpoints", "logs"}
+    assert {path.name for path in t2a.iterdir()} == {"checkpoints", "logs", "status.json"}
 
     warm = f"--warm_start.checkpoint={t2a / LAST}"
     first = VLACLI([*stacked("fit", "stage3_sft.yaml"), *QUICK, f"--trainer.default_root_dir={sft}", warm])
@@ -97,8 +97,15 @@ def test_average_weights_start_from_the_stage_before(stacked, tmp_path):
 def test_a_checkpoint_of_another_size_is_refused(stacked, tmp_path):
     VLACLI([*stacked("fit", "stage1_t2a.yaml"), *QUICK, f"--trainer.default_root_dir={tmp_path}"])
     wider = [*stacked("fit", "stage3_sft.yaml"), *QUICK, "--model.head.init_args.head.init_args.width=64"]
-    with pytest.raises(CheckpointError, match=r"of another shape: head\."):
+    with pytest.raises(CheckpointError, match=r"of another shape: head\..*settings of the stage before"):
         VLACLI([*wider, f"--warm_start.checkpoint={tmp_path / LAST}"])
+    with pytest.raises(CheckpointError, match=r"of another shape: head\..*settings that it was trained with"):
+        VLACLI([*wider, f"--ckpt_path={tmp_path / LAST}"])
+    content = torch.load(tmp_path / LAST, weights_only=True)
+    content["hyper_parameters"]["head"]["init_args"]["head"]["init_args"]["width"] = 64
+    torch.save(content, tmp_path / "edited.ckpt")
+    with pytest.raises(CheckpointError, match=r"of another shape: head\."):
+        main(["evaluate", f"--checkpoint={tmp_path / 'edited.ckpt'}", "--tasks=[metaworld/reach]", "--output=out"])
 
 
 def test_validates_a_checkpoint(stacked, tmp_path):

@@ -1,5 +1,6 @@
 """Every YAML file of the example runs: stacked on base.yaml, with the tiny size last."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -23,3 +24,9 @@ def test_runs_one_step(name, stacked):
 def test_opens_with_what_command_and_assumptions(name):
     lines = (CONFIGS / name).read_text(encoding="utf-8").splitlines()
     assert [line.partition(":")[0] for line in lines[:3]] == ["# What", "# Run", "# Assumes"]
+
+
+def test_the_readme_names_every_file():
+    told = (CONFIGS.parent / "README.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(configs/[^`]+\.yaml)`", told.partition("## Every configuration")[2]))
+    assert named == {str(file.relative_to(CONFIGS.parent)) for file in CONFIGS.rglob("*.yaml")}

@@ -146,6 +146,7 @@ def arguments(folder, sets, robots, *more):
     return [
         "fit",
         *(f"--config={file}" for file in (*files, config)),
+        "--warm_start.checkpoint=null",
         "--data.batch_size=6",
         "--model.backbone.init_args.hidden=32",
         "--model.backbone.init_args.vision_layers=1",

@@ -32,7 +32,8 @@ class QuantileNormalizer(nn.Module):
 
     All statistics are buffers, kept in float32 even where the model is moved to another precision. A state dict carries
     the names, numbers and pass-through channels, so it loads into an empty normaliser. One that already has statistics
-    takes a state dict only if it holds the same ones; else `load_state_dict` raises `CheckpointError`.
+    takes a state dict only if it holds the same ones, perhaps with more embodiments; else `load_state_dict` raises
+    `CheckpointError`.
 
     Args:
         stats: Embodiment name -> statistics. Empty where None: fill it with `add` or by loading a checkpoint.
@@ -299,9 +300,9 @@ class QuantileNormalizer(nn.Module):
                 f"{prefix}statistics of the checkpoint must be those of the normaliser, got others for {differing}. "
                 "Load into an empty QuantileNormalizer, or give the new data set a name of its own."
             )
-        if fingerprints and set(fingerprints) != set(theirs):
+        if not set(fingerprints) <= set(theirs):
             raise CheckpointError(
-                f"{prefix}embodiments of the checkpoint must be those of the normaliser {sorted(fingerprints)}, "
+                f"{prefix}embodiments of the checkpoint must have those of the normaliser {sorted(fingerprints)}, "
                 f"got {sorted(theirs)}. Load into an empty QuantileNormalizer and add the new ones afterwards."
             )
         for key in (*_ROW, "sizes"):

@@ -1,17 +1,17 @@
 """Tokens of images that a frozen vision tower has seen, kept on the disk."""
 
-import hashlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self, cast
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
 
+from vla_kit.backbones._tensor_files import digest, precision, write_tensors
+from vla_kit.backbones._wrapping import hide_in_state_dict
 from vla_kit.errors import SettingError
 
 __all__ = ["CachedVisionTower", "cache_vision"]
@@ -37,8 +37,8 @@ class CachedVisionTower(nn.Module):
         self.tower = tower
         self.folder = Path(folder)
         self._fingerprint: str | None = None
-        self.register_state_dict_post_hook(_without_prefix)
-        self.register_load_state_dict_pre_hook(_with_prefix)
+        hide_in_state_dict(self, "tower")
+        self.register_load_state_dict_pre_hook(_forget)
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 (the tower's settings, which the model around it reads)
         try:
@@ -84,7 +84,7 @@ class CachedVisionTower(nn.Module):
             split = {name: tensor.split(merged) for name, tensor in streams.items()}
             for place, index in enumerate(chosen):
                 known[files[index]] = {name: parts[place] for name, parts in split.items()}
-                _write(files[index], known[files[index]])
+                write_tensors(files[index], known[files[index]])
         entries = [known[file] for file in files]
         joined = {name: torch.cat([entry[name] for entry in entries]) for name in entries[0]}
         tokens = joined.pop(_TOKENS)
@@ -95,9 +95,8 @@ class CachedVisionTower(nn.Module):
 
     def _file(self, image: Tensor, grid: Tensor) -> Path:
         if self._fingerprint is None:
-            self._fingerprint = _digest(*self.tower.state_dict().values())
-        precision = torch.get_autocast_dtype(image.device.type) if torch.is_autocast_enabled(image.device.type) else ""
-        name = _digest(image, grid, text=f"{image.dtype} {precision}")
+            self._fingerprint = digest(*self.tower.state_dict().values())
+        name = digest(image, grid, text=f"{image.dtype} {precision(image.device)}")
         return self.folder / self._fingerprint / name[:2] / f"{name}.safetensors"
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
@@ -137,27 +136,5 @@ def cache_vision(backbone: nn.Module, *, folder: str | Path) -> nn.Module:
     return backbone
 
 
-def _digest(*tensors: Tensor, text: str = "") -> str:
-    digest = hashlib.blake2b(text.encode(), digest_size=16)
-    for tensor in tensors:
-        digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _write(file: Path, tensors: dict[str, Tensor]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(f".{os.getpid()}")
-    save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, partial)
-    os.replace(partial, file)  # a reader sees the whole file or none
-
-
-def _without_prefix(module: nn.Module, state: dict[str, Any], prefix: str, _metadata: Any) -> None:  # noqa: ANN401 (a hook of torch)
-    for name in [name for name in state if name.startswith(f"{prefix}tower.")]:
-        state[prefix + name.removeprefix(f"{prefix}tower.")] = state.pop(name)
-
-
-def _with_prefix(module: Any, state: dict[str, Any], prefix: str, *_rest: Any) -> None:  # noqa: ANN401 (a hook of torch)
+def _forget(module: Any, *_rest: Any) -> None:  # noqa: ANN401 (a hook of torch)
     module._fingerprint = None
-    for name in [name for name in state if name.startswith(prefix)]:
-        state[f"{prefix}tower.{name.removeprefix(prefix)}"] = state.pop(name)

@@ -1,7 +1,7 @@
 """Samples to a batch: prompts built, images augmented, backbone inputs prepared, actions padded."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import UInt8
@@ -29,6 +29,7 @@ class Batch:
         sizes: Native channels of each sample.
         backbone_inputs: What `Backbone.prepare` made; the first axis need not be the batch.
         state: Normalised states, each a chunk of one step, padded to the common width; None where no state is read.
+        datasets: Data set of each sample; empty where nobody counts them.
 
     Examples:
         >>> batch = Batch(embodiments=("arm",), instructions=("push",), sizes=(2,),
@@ -43,17 +44,16 @@ class Batch:
     sizes: tuple[int, ...]
     backbone_inputs: Mapping[str, Tensor]
     state: MaskedActions | None = None
+    datasets: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.embodiments)
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Batch":
         """Move every tensor; the text stays."""
-        return Batch(
-            embodiments=self.embodiments,
-            instructions=self.instructions,
+        return replace(
+            self,
             actions=self.actions.to(device, non_blocking=non_blocking),
-            sizes=self.sizes,
             backbone_inputs={
                 name: tensor.to(device, non_blocking=non_blocking) for name, tensor in self.backbone_inputs.items()
             },
@@ -62,11 +62,9 @@ class Batch:
 
     def pin_memory(self) -> "Batch":
         """Copy every tensor to page-locked memory, from which it reaches a GPU without waiting."""
-        return Batch(
-            embodiments=self.embodiments,
-            instructions=self.instructions,
+        return replace(
+            self,
             actions=self.actions.pin_memory(),
-            sizes=self.sizes,
             backbone_inputs={name: tensor.pin_memory() for name, tensor in self.backbone_inputs.items()},
             state=None if self.state is None else self.state.pin_memory(),
         )
@@ -149,6 +147,7 @@ class Collate:
             sizes=tuple(sample.size for sample in samples),
             backbone_inputs=dict(self.prepare(observations)),
             state=states,
+            datasets=tuple(sample.dataset for sample in samples),
         )
 
 

@@ -89,6 +89,11 @@ class Loading:
         """Whether each sentence is a part of its own."""
         return self.shares is not None and self.shares.needs_tasks()
 
+    def families(self, parts: Sequence[Part]) -> dict[str, str | None]:
+        """Data set -> its family, where the rule of the mixture names one."""
+        known: Mapping[str, str] = getattr(self.shares, "families", {})
+        return {part.dataset: known.get(part.dataset) for part in parts}
+
     def training(self, parts: Sequence[Part], collate: _Collate, trainer: Trainer) -> ResumableLoader:
         """Batches of the mixture, from where the run stands."""
         settings: Any = trainer  # which does not declare it

@@ -122,6 +122,11 @@ class TextToActionDataModule(LightningDataModule):
         """Embodiment -> statistics of its states, once the data are set up; empty where the model reads none."""
         return dict(self._statistics.states)
 
+    @property
+    def families(self) -> dict[str, str | None]:
+        """Data set -> its family where `shares` names one, once the data are set up."""
+        return self._loading.families(self._train)
+
     def train_dataloader(self) -> ResumableLoader:
         """Trajectories of all sets in the shares of the mixture, from where the run stands."""
         return self._loading.training(self._train, self._collate(), trainer_of(self))

@@ -21,6 +21,7 @@ from vla_kit.policy import Solver, predict_actions
 from vla_kit.policy.prediction import read_context
 from vla_kit.policy.states import state_scaler
 from vla_kit.protocols import Backbone, Observation
+from vla_kit.training._fit import check_fit
 from vla_kit.training._hparams import record_hyperparameters
 from vla_kit.training.parameter_groups import parameter_groups
 from vla_kit.training.schedule import warmup_cosine
@@ -185,6 +186,17 @@ class VLAModule(LightningModule):
             head=self.head,
             channels=self.channels,
         )
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another model by name.
+
+        Raises:
+            CheckpointError: If keys or shapes of its weights differ.
+        """
+        state: dict[str, Tensor] | None = checkpoint.get("state_dict")
+        if state is not None:  # a sharded one was loaded before
+            remedy = "Build the model with the settings that it was trained with."
+            check_fit(state, self.state_dict(), source="one", remedy=remedy)
 
     def configure_model(self) -> None:
         """Divide backbone and head among the processes, where the strategy does that: `ShardedStrategy`."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
@@ -10,12 +10,10 @@ from torch import Tensor
 
 from vla_kit.actions import QuantileNormalizer
 from vla_kit.errors import CheckpointError
-from vla_kit.policy.weights import differences
+from vla_kit.training._fit import STATISTICS, check_fit, statistics_of
 from vla_kit.training.vla_module import VLAModule
 
 __all__ = ["WarmStart", "load_weights"]
-
-_SPACES: Final = {"normalizer": "action_space", "state_normalizer": "state_space"}  # of the robots, by what scales them
 
 
 class WarmStart(Callback):
@@ -25,6 +23,9 @@ class WarmStart(Callback):
     replaces that of the backbone. Statistics of robots that the new stage shares with the old one must be the same;
     robots of either stage alone are kept. A model that finds states in the prompt may begin with one that read none,
     for the weights are the same. List it before callbacks that copy the model, such as weight averaging.
+
+    A stage that follows another names its predecessor's checkpoint in its YAML file, so that it does not begin without.
+    `--warm_start.checkpoint null` begins from scratch.
 
     Args:
         checkpoint: Checkpoint of the stage before; nothing is loaded where None.
@@ -62,24 +63,21 @@ def load_weights(module: VLAModule, checkpoint: str | Path) -> None:
             statistics of a robot differ.
     """
     state = _read(Path(checkpoint))
-    own = module.state_dict()
-    theirs, ours = ({key: value for key, value in one.items() if _statistics_of(key) is None} for one in (state, own))
-    unread = {key for key in state if module.state_normalizer is None and _statistics_of(key) == "state_normalizer"}
-    found = differences({**theirs, **{key: state[key] for key in unread}}, ours)
-    if found:
-        raise CheckpointError(
-            f"checkpoint must fit the model, got {checkpoint} with {found}. "
-            "Build the model with the settings of the stage before."
-        )
-    merged = {name: _merged(module, name, state, checkpoint) for name in _SPACES}
-    module.load_state_dict(theirs, strict=False)  # compared above; statistics stay out
+    remedy = "Build the model with the settings of the stage before."
+    check_fit(state, module.state_dict(), source=checkpoint, remedy=remedy)
+    merged = {name: _merged(module, name, state, checkpoint) for name in STATISTICS}
+    weights = {key: value for key, value in state.items() if statistics_of(key) is None}
+    module.load_state_dict(weights, strict=False)  # compared above; statistics stay out
     for name, normalizer in merged.items():
         setattr(module, name, normalizer)
 
 
 def _read(path: Path) -> Mapping[str, Tensor]:
     if not path.is_file():
-        raise CheckpointError(f"checkpoint must be a file, got {path}. Run the stage before first.")
+        raise CheckpointError(
+            f"checkpoint must be a file, got {path}. Run the stage before first, name its checkpoint with "
+            "--warm_start.checkpoint, or begin from scratch with --warm_start.checkpoint null."
+        )
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever unpickling a wrong file gives
@@ -95,7 +93,7 @@ def _merged(
 ) -> QuantileNormalizer | None:
     """Statistics of the stage before, and of the robots that only the module knows."""
     ours: QuantileNormalizer | None = getattr(module, name)
-    before = {key.removeprefix(f"{name}."): value for key, value in state.items() if _statistics_of(key) == name}
+    before = {key.removeprefix(f"{name}."): value for key, value in state.items() if statistics_of(key) == name}
     if ours is None or not before:
         return ours
     merged = QuantileNormalizer()
@@ -104,16 +102,10 @@ def _merged(
     for robot in ours.embodiments:
         mine, theirs = ours.fingerprints[robot], merged.fingerprints.get(robot)
         if theirs is None:
-            merged.add(robot, ours.stats(robot), getattr(module.prompter.spec(robot), _SPACES[name]))
+            merged.add(robot, ours.stats(robot), getattr(module.prompter.spec(robot), STATISTICS[name]))
         elif theirs != mine:
             raise CheckpointError(
                 f"statistics of {robot!r} must be those of the stage before, got {mine} from the data and {theirs} in "
                 f"{checkpoint}. Train both stages on the same data, or give the new data a robot name of its own."
             )
     return merged
-
-
-def _statistics_of(key: str) -> str | None:
-    """Name of the normaliser that a key of a checkpoint belongs to; None for a weight."""
-    first = key.partition(".")[0]
-    return first if first in _SPACES else None

@@ -1,5 +1,8 @@
 from dataclasses import replace
+from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from lightning.pytorch import Trainer
@@ -181,3 +184,18 @@ def test_refuses_settings(kind):
         kind(sets=[DemonstrationSet(root="x", embodiment="arm")], batch_size=0)
     with pytest.raises(SettingError, match="datamodule must be given to a Trainer"):
         kind(sets=[DemonstrationSet(root="x", embodiment="arm")]).setup("fit")
+
+
+@pytest.mark.parametrize("kind", [DemonstrationDataModule, TextToActionDataModule])
+def test_a_recorded_action_that_is_no_number_ends_the_run_before_training(kind, module, make_set):
+    broken = make_set("arm")
+    (path,) = (Path(broken.root) / "data").rglob("*.parquet")
+    table = pq.read_table(path)
+    actions = table["action"].to_pylist()
+    actions[6] = [float("nan"), 0.0]  # the second frame of episode 1
+    column = pa.array(actions, type=table.schema.field("action").type)
+    pq.write_table(table.set_column(table.column_names.index("action"), "action", column), path)
+    with pytest.raises(
+        DataError, match=r"action must be finite, got nan in episode 1, frame 1, channel 0. Leave the epis"
+    ):
+        attach(kind(sets=[broken]), module)

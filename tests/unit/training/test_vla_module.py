@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -7,7 +8,9 @@ from lightning.pytorch.callbacks import EMAWeightAveraging
 
 from vla_kit.actions import MaskedActions, QuantileStats
 from vla_kit.data.collate import Batch
-from vla_kit.errors import EmbodimentError, SettingError
+from vla_kit.errors import CheckpointError, EmbodimentError, SettingError
+from vla_kit.flow.path import interpolate, target_velocity
+from vla_kit.losses import masked_mse
 from vla_kit.protocols import Observation
 from vla_kit.training.demonstrations import DemonstrationDataModule
 from vla_kit.training.vla_module import VLAModule
@@ -60,6 +63,95 @@ def test_padding_changes_no_loss_and_no_gradient(filled):
         filled.training_step(batch_of(filled, poison=poison), 0).backward()
         grads.append([entry.grad.clone() for entry in filled.parameters() if entry.grad is not None])
     assert all(torch.equal(first, second) for first, second in zip(*grads, strict=True))
+
+
+def fixed_noise(field, actions, context, *, generator=None):
+    """The flow loss of one draw, the same for every sample, so that samples can be compared across batches."""
+    noise = torch.where(actions.mask, 0.3, 0.0)
+    time = torch.full((len(actions.values),), 0.5)
+    velocity = field(interpolate(actions.values, noise, time), time, context, actions.mask)
+    return masked_mse(velocity, target_velocity(actions.values, noise), actions.mask)
+
+
+def stirred(module):
+    """A new head answers 0; with other weights it answers something."""
+    torch.manual_seed(0)
+    for entry in module.head.parameters():
+        torch.nn.init.normal_(entry, std=0.3)
+    module.flow_loss = fixed_noise
+    return module
+
+
+def part_of(module, batch, rows, views):
+    """Some samples of `batch_of`, with the views of each named."""
+    image = torch.arange(3 * 32 * 32).view(3, 32, 32).remainder(251).to(torch.uint8)
+    names = tuple(batch.embodiments[row] for row in rows)
+    seen = [
+        Observation(prompt=module.prompter(name, "push the block"), views={"cam": image} if views[row] else {})
+        for name, row in zip(names, rows, strict=True)
+    ]
+    return Batch(
+        embodiments=names,
+        instructions=("push the block",) * len(rows),
+        actions=MaskedActions(batch.actions.values[list(rows)], batch.actions.mask[list(rows)]),
+        sizes=tuple(batch.sizes[row] for row in rows),
+        backbone_inputs=module.backbone.prepare(seen),
+    )
+
+
+def test_a_sample_whose_views_are_missing_costs_what_it_costs_alone(filled):
+    module, batch, views = stirred(filled), batch_of(filled), (True, False, True)
+    together = module._flow_loss(part_of(module, batch, (0, 1, 2), views))
+    alone = torch.cat([module._flow_loss(part_of(module, batch, (row,), views)) for row in range(3)])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
+    seeing = module._flow_loss(part_of(module, batch, (1,), (True,) * 3))
+    assert (seeing - alone[1]).abs() > 1e-3  # the picture would have mattered
+
+
+def gradients(module, batch):
+    module.zero_grad()
+    loss = module.training_step(batch, 0)
+    loss.backward()
+    return loss, {name: entry.grad.clone() for name, entry in module.named_parameters() if entry.grad is not None}
+
+
+@pytest.mark.parametrize("others", [(0, 2), ()])
+def test_a_sample_without_a_real_action_costs_nothing_and_teaches_nothing(others, filled):
+    module, whole, views = stirred(filled), batch_of(filled), (True,) * 3
+    values, mask = whole.actions.values.clone(), whole.actions.mask.clone()
+    values[1], mask[1] = math.nan, False
+    masked = replace(whole, actions=MaskedActions(values, mask))
+    rows = sorted((*others, 1))
+    batch = part_of(module, masked, rows, views)
+    assert module._flow_loss(batch)[rows.index(1)] == 0
+    loss, learned = gradients(module, batch)
+    expected = {}
+    if others:
+        other, expected = gradients(module, part_of(module, whole, others, views))
+        torch.testing.assert_close(3 * loss, 2 * other)  # means over three and over two samples
+    else:
+        assert loss == 0
+    for name, gradient in learned.items():
+        wanted = 2 / 3 * expected[name] if others else torch.zeros_like(gradient)
+        torch.testing.assert_close(gradient, wanted, atol=1e-5 * float(wanted.abs().max()), rtol=1e-4, msg=name)
+
+
+def test_sampling_for_a_sample_without_a_real_action_is_finite(filled):
+    whole = batch_of(filled)
+    mask = whole.actions.mask.clone()
+    mask[1] = False
+    native = filled._predict(replace(whole, actions=MaskedActions(whole.actions.values, mask)))
+    assert native.values.isfinite().all()
+    assert (native.values[1] == 0).all()
+
+
+def test_a_checkpoint_of_another_shape_is_refused_by_key(parts, module):
+    checkpoint = {"state_dict": VLAModule(**parts(width=32)).state_dict()}
+    with pytest.raises(CheckpointError, match=r"of another shape: head\.\S+ \(.*settings that it was trained with"):
+        module.on_load_checkpoint(checkpoint)
+    del checkpoint["state_dict"]["head.action_in.0.weight"]
+    with pytest.raises(CheckpointError, match=r"1 missing: head\.action_in\.0\.weight"):
+        module.on_load_checkpoint(checkpoint)
 
 
 def test_validation_uses_the_same_noise_every_time(filled):
