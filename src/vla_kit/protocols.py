@@ -19,12 +19,15 @@ class Observation:
 
     Args:
         prompt: The whole text: embodiment sentence and instruction, as `EmbodimentPrompter` writes it.
-        views: View tag -> RGB image, uint8 in [0, 255], in the order in which they enter the sequence.
-            Empty for text alone (T2A). Absent cameras are left out, never filled with black.
+        views: View tag -> RGB image, uint8 in [0, 255], in the order in which they enter the sequence. Several frames
+            of a view, a history, are stacked, oldest first and the present last. Empty for text alone (T2A). Absent
+            cameras and frames are left out, never filled with black.
+        frame_rate_hz: Frames per second of views with several frames; None where nobody needs it.
     """
 
     prompt: str
-    views: Mapping[str, UInt8[Tensor, "3 height image_width"]]
+    views: Mapping[str, UInt8[Tensor, "*frame 3 height image_width"]]
+    frame_rate_hz: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

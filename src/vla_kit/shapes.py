@@ -22,6 +22,7 @@ AXES: Final[dict[str, str]] = {
     "axis": "rotary position axes: time, height, width",
     "head": "attention heads",
     "view": "camera views",
+    "frame": "frames of one view, oldest first",
     "height": "image rows",
     "image_width": "image columns",
     "vocabulary": "token ids of the language model",

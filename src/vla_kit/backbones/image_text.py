@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import AutoProcessor, PreTrainedModel, ProcessorMixin
 
@@ -18,6 +19,7 @@ from vla_kit.backbones._pretrained import (
     refuse_adapters,
     set_gradient_checkpointing,
 )
+from vla_kit.backbones.frames import ViewFrames, as_images
 from vla_kit.backbones.images import view_image
 from vla_kit.backbones.qwen_vl import add_view_tokens
 from vla_kit.backbones.vocabulary import tokenizer_from_tensor, tokenizer_to_tensor
@@ -34,6 +36,7 @@ class ImageTextBackbone(nn.Module):
     """Model and processor of transformers as `Backbone`, whatever the family: observations in, states of a layer out.
 
     Each view becomes `<|tag_start|>placeholder<|tag_end|>`, in the order of `Observation.views`; the prompt follows.
+    Frames of a history are images, instant by instant, oldest first, each behind its frame tag (see `as_images`).
     The model's own processor sets the size of images, replaces the placeholder, and may add tokens of its own
     (PaliGemma's puts the start token after the last image and a line end after the prompt). An observation without
     views goes to the tokenizer alone. Padding is on the right. Positions count along the sequence and are equal on the
@@ -171,6 +174,12 @@ class ImageTextBackbone(nn.Module):
         """Features of one context token."""
         return int(self.model.config.get_text_config().hidden_size)
 
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The vocabulary in use."""
+        vocabulary: Tokenizer = self.processor.tokenizer.backend_tokenizer
+        return vocabulary
+
     def prepare(self, observations: Sequence[Observation]) -> dict[str, Tensor]:
         """Tokens, positions and pixels of a batch, on the CPU; no network.
 
@@ -182,15 +191,21 @@ class ImageTextBackbone(nn.Module):
             else the processor makes for the model, such as `pixel_values` in the family's own layout.
 
         Raises:
-            ShapeError: If there is no observation or an image is not `[3, height, width]`.
+            ShapeError: If there is no observation, or a view is neither `[3, height, width]` nor
+                `[frame, 3, height, width]`.
             DtypeError: If an image is not uint8.
             SettingError: If a view tag is not in the vocabulary, a prompt contains the placeholder of an image, or a
                 sequence is empty or longer than the context.
         """
         if not observations:
             raise ShapeError("observations must hold at least one observation, got 0. Drop empty batches.")
-        texts = [self._text(observation, index) for index, observation in enumerate(observations)]
-        images = [[view_image(tag, image, None) for tag, image in one.views.items()] for one in observations]
+        shown = [
+            as_images({tag: view_image(tag, view, None) for tag, view in one.views.items()}) for one in observations
+        ]
+        texts = [
+            self._text(one.prompt, own, index) for index, (one, own) in enumerate(zip(observations, shown, strict=True))
+        ]
+        images = [[entry.frames[0] for entry in own] for own in shown]
         seeing = [index for index, views in enumerate(images) if views]
         blind = [index for index, views in enumerate(images) if not views]
         parts: list[tuple[list[int], Mapping[str, Tensor]]] = []
@@ -286,7 +301,7 @@ class ImageTextBackbone(nn.Module):
 
     def get_extra_state(self) -> Tensor:
         """The vocabulary as JSON bytes, which a weights-only load accepts."""
-        return tokenizer_to_tensor(self.processor.tokenizer.backend_tokenizer)
+        return tokenizer_to_tensor(self.tokenizer)
 
     def set_extra_state(self, state: Tensor) -> None:
         """Check that a checkpoint was trained with the vocabulary of this backbone.
@@ -309,20 +324,19 @@ class ImageTextBackbone(nn.Module):
         made = set(self.processor.model_input_names)
         return [*_PER_TOKEN[:2], *(name for name in _PER_TOKEN[2:] if name in self._accepted & made)]
 
-    def _text(self, observation: Observation, index: int) -> str:
+    def _text(self, prompt: str, shown: Sequence[ViewFrames], index: int) -> str:
         placeholder = self.processor.image_token
-        if placeholder in observation.prompt:
+        if placeholder in prompt:
             raise SettingError(
                 f"prompt must not contain {placeholder!r}, got it in observation {index}. Give images as views."
             )
-        vocabulary = self.processor.tokenizer.backend_tokenizer
-        for tag in observation.views:
-            if any(vocabulary.token_to_id(token) is None for token in view_tokens(tag)):
+        for entry in shown:
+            if any(self.tokenizer.token_to_id(token) is None for token in view_tokens(entry.tag)):
                 raise SettingError(
-                    f"views must have tags of the vocabulary, got {tag!r} in observation {index}. "
+                    f"views must have tags of the vocabulary, got {entry.tag!r} in observation {index}. "
                     "Name it in view_tags when the backbone is built."
                 )
-        return "".join(wrap_view(tag, placeholder) for tag in observation.views) + observation.prompt
+        return "".join(entry.before + wrap_view(entry.tag, placeholder) for entry in shown) + prompt
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
         apply_keeping_rotary(self, lambda: super(ImageTextBackbone, self)._apply(fn, recurse))

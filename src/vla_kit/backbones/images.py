@@ -1,6 +1,7 @@
 """The check and the resize that every backbone does to a view."""
 
 import torch
+from jaxtyping import UInt8
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -9,21 +10,23 @@ from vla_kit.errors import DtypeError, ShapeError
 __all__ = ["view_image"]
 
 
-def view_image(tag: str, image: Tensor, image_size: int | None) -> Tensor:
+def view_image(
+    tag: str, image: UInt8[Tensor, "*frame 3 height image_width"], image_size: int | None
+) -> UInt8[Tensor, "*frame 3 height image_width"]:
     """Check a view and bring it to the size of the model.
 
     Args:
         tag: Name of the view, for the error.
-        image: RGB, uint8 [3, height, width].
+        image: RGB, uint8: one image [3, height, width], or the frames of a history [frame, 3, height, width].
         image_size: Side of the square result [pixel]; `None` leaves the size alone.
 
     Returns:
-        uint8 image; the argument itself where the size fits. Resizing is bicubic with antialiasing and does not keep
-        the aspect ratio.
+        uint8 image or frames; the argument itself where the size fits. Resizing is bicubic with antialiasing and does
+        not keep the aspect ratio.
 
     Raises:
         DtypeError: If the image is not uint8.
-        ShapeError: If its shape is not `(3, height, width)`.
+        ShapeError: If its shape is neither `(3, height, width)` nor `(frame, 3, height, width)`.
 
     Examples:
         >>> view_image("ego", torch.full((3, 48, 64), 7, dtype=torch.uint8), 32).shape
@@ -34,12 +37,13 @@ def view_image(tag: str, image: Tensor, image_size: int | None) -> Tensor:
             f"views must be uint8 images in [0, 255], got {image.dtype} for {tag!r}. "
             "Convert with (image * 255).round().to(torch.uint8)."
         )
-    if image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape:
+    if image.ndim not in (3, 4) or image.shape[-3] != 3 or 0 in image.shape:
         raise ShapeError(
-            f"views must have shape (3, height, width), got {tuple(image.shape)} for {tag!r}. "
-            "Move channels first and drop the batch axis."
+            f"views must have shape (3, height, width) or (frame, 3, height, width), got {tuple(image.shape)} for "
+            f"{tag!r}. Move channels before height and width, and leave out a view without images."
         )
-    if image_size is None or image.shape[1:] == (image_size, image_size):
+    if image_size is None or image.shape[-2:] == (image_size, image_size):
         return image
-    resized: Tensor = interpolate(image[None], size=(image_size, image_size), mode="bicubic", antialias=True)[0]
-    return resized
+    stack = image if image.ndim == 4 else image[None]
+    resized: Tensor = interpolate(stack, size=(image_size, image_size), mode="bicubic", antialias=True)
+    return resized if image.ndim == 4 else resized[0]

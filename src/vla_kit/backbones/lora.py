@@ -3,9 +3,13 @@
 from collections.abc import Sequence
 from typing import Final, cast
 
+from tokenizers import Tokenizer
 from torch import nn
 from transformers import PreTrainedModel
 
+from vla_kit.backbones.learned_rows import LearnedHead, LearnedRows
+from vla_kit.backbones.vocabulary import known_view_tags
+from vla_kit.embodiment.views import view_tokens
 from vla_kit.errors import MissingExtraError, SettingError
 
 try:
@@ -36,8 +40,8 @@ def add_lora(
 ) -> nn.Module:
     """Freeze the model of a backbone and put trainable LoRA matrices beside projections of its language model.
 
-    The first outputs are those of the model without LoRA. The vision tower and all embeddings are frozen and get no
-    adapters, so tokens of new view tags keep their first embedding.
+    The first outputs are those of the model without LoRA. The vision tower and the embeddings are frozen and get no
+    adapters, but for the boundary tokens of views, which a pretrained model does not know: their rows learn.
 
     Args:
         backbone: `QwenVLBackbone` or `ImageTextBackbone`; changed in place.
@@ -60,7 +64,7 @@ def add_lora(
         >>> backbone = tiny_qwen3_5(corpus=["push"], view_tags=["ego"], hidden=32, vision_layers=1, text_layers=4)
         >>> backbone = add_lora(backbone, rank=2)
         >>> sum(parameter.numel() for parameter in backbone.parameters() if parameter.requires_grad)
-        2112
+        2176
 
     Source:
         LoRA, arXiv 2106.09685. Qwen-VLA trains all weights; rank and scale are ours.
@@ -88,6 +92,7 @@ def add_lora(
             )
         found += here
     inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=found), model)
+    _learn_view_tokens(model, cast(Tokenizer, backbone.tokenizer))
     return backbone
 
 
@@ -113,11 +118,35 @@ def merge_lora(backbone: nn.Module) -> nn.Module:
         True
     """
     model = cast(PreTrainedModel, backbone.model)
-    adapted = [(name, module) for name, module in model.named_modules() if isinstance(module, BaseTunerLayer)]
+    adapted = [
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, BaseTunerLayer | LearnedRows | LearnedHead)
+    ]
     if not adapted:
         raise SettingError("backbone must have LoRA, got one without. Nothing is to be merged.")
     for name, module in adapted:
-        module.merge(safe_merge=True)
-        parent, _, leaf = name.rpartition(".")
-        setattr(model.get_submodule(parent), leaf, module.get_base_layer())
+        if isinstance(module, BaseTunerLayer):
+            module.merge(safe_merge=True)
+            _replace(model, name, module.get_base_layer())
+        else:
+            _replace(model, name, module.merge())
     return backbone
+
+
+def _learn_view_tokens(model: PreTrainedModel, tokenizer: Tokenizer) -> None:
+    """Let the rows of all view tokens learn; a head that shares the embedding's matrix learns them too."""
+    tokens = [token for tag in known_view_tags(tokenizer) for token in view_tokens(tag)]
+    if not tokens:
+        return
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    names = {id(module): name for name, module in model.named_modules()}
+    learned = LearnedRows(embedding, token_ids=sorted(cast(int, tokenizer.token_to_id(token)) for token in tokens))
+    _replace(model, names[id(embedding)], learned)
+    if head.weight is embedding.weight:
+        _replace(model, names[id(head)], LearnedHead(head, embedding=learned))
+
+
+def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, leaf = name.rpartition(".")
+    setattr(model.get_submodule(parent), leaf, module)

@@ -23,6 +23,7 @@ from vla_kit.backbones._pretrained import (
     refuse_adapters,
     set_gradient_checkpointing,
 )
+from vla_kit.backbones.frames import HistoryLayout
 from vla_kit.backbones.qwen_inputs import QwenInputs
 from vla_kit.backbones.vocabulary import tokenizer_from_tensor, tokenizer_to_tensor
 from vla_kit.embodiment.views import view_tokens
@@ -89,6 +90,8 @@ class QwenVLBackbone(nn.Module):
             -2 the output of the layer before it, and so on.
         gradient_checkpointing: Whether layers compute their activations again on the way back in training instead of
             keeping them: less memory, more time, the same gradients.
+        history: How a view of several frames enters the sequence, see `QwenInputs`: `images`, each frame an image
+            behind a frame tag, or `video`, through the model's own temporal patches.
 
     Raises:
         SettingError: If `model` is of another family, `layer` is no layer of it, `image_size` does not fit the patches,
@@ -119,6 +122,7 @@ class QwenVLBackbone(nn.Module):
         image_processor: Qwen2VLImageProcessor | None = None,
         layer: int = -1,
         gradient_checkpointing: bool = False,
+        history: HistoryLayout = "images",
     ) -> None:
         super().__init__()
         family = model.config.model_type
@@ -153,6 +157,9 @@ class QwenVLBackbone(nn.Module):
             ),
             context_length=model.config.text_config.max_position_embeddings,
             image_size=image_size,
+            history=history,
+            video_token_id=model.config.video_token_id,
+            tokens_per_second=vision.tokens_per_second if family == "qwen2_5_vl" else None,
         )
 
     @classmethod
@@ -164,6 +171,7 @@ class QwenVLBackbone(nn.Module):
         image_size: int | None = None,
         layer: int = -1,
         gradient_checkpointing: bool = False,
+        history: HistoryLayout = "images",
         dtype: Literal["float32", "bfloat16", "float16", "auto"] = "auto",
         attention: str = "sdpa",
         revision: str | None = None,
@@ -176,6 +184,7 @@ class QwenVLBackbone(nn.Module):
             image_size: As in the constructor.
             layer: As in the constructor.
             gradient_checkpointing: As in the constructor.
+            history: As in the constructor.
             dtype: Of the parameters; `auto` keeps what the checkpoint says.
             attention: Attention implementation of transformers: `eager`, `sdpa`, `flash_attention_2` or another.
             revision: Branch, tag or commit of a hub id.
@@ -189,7 +198,7 @@ class QwenVLBackbone(nn.Module):
             OSError: If `source` is neither a complete folder nor a reachable hub id.
         """
         model = load_model(source, dtype=dtype, attention=attention, revision=revision)
-        return cls._load_rest(model, source, revision, view_tags, image_size, layer, gradient_checkpointing)
+        return cls._load_rest(model, source, revision, view_tags, image_size, layer, gradient_checkpointing, history)
 
     @classmethod
     def from_config(
@@ -200,6 +209,7 @@ class QwenVLBackbone(nn.Module):
         image_size: int | None = None,
         layer: int = -1,
         gradient_checkpointing: bool = False,
+        history: HistoryLayout = "images",
         attention: str = "sdpa",
         revision: str | None = None,
     ) -> "QwenVLBackbone":
@@ -211,6 +221,7 @@ class QwenVLBackbone(nn.Module):
             image_size: As in the constructor.
             layer: As in the constructor.
             gradient_checkpointing: As in the constructor.
+            history: As in the constructor.
             attention: Attention implementation of transformers.
             revision: Branch, tag or commit of a hub id.
 
@@ -220,7 +231,7 @@ class QwenVLBackbone(nn.Module):
             OSError: If `source` is neither a complete folder nor a reachable hub id.
         """
         model = random_model(source, attention=attention, revision=revision)
-        return cls._load_rest(model, source, revision, view_tags, image_size, layer, gradient_checkpointing)
+        return cls._load_rest(model, source, revision, view_tags, image_size, layer, gradient_checkpointing, history)
 
     @classmethod
     def _load_rest(
@@ -232,6 +243,7 @@ class QwenVLBackbone(nn.Module):
         image_size: int | None,
         layer: int,
         gradient_checkpointing: bool,
+        history: HistoryLayout,
     ) -> "QwenVLBackbone":
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision).backend_tokenizer
         add_view_tokens(model, tokenizer, view_tags)
@@ -242,6 +254,7 @@ class QwenVLBackbone(nn.Module):
             image_processor=AutoImageProcessor.from_pretrained(source, revision=revision),
             layer=layer,
             gradient_checkpointing=gradient_checkpointing,
+            history=history,
         )
 
     @property

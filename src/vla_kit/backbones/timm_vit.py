@@ -25,7 +25,7 @@ class TimmBackbone(nn.Module):
 
     The tokens of one sample are its views, row by row and in the order of the observation, then the prompt; padding
     is on the right and holds zeros. Views and prompt meet in the action head, not here. The vocabulary, view tags
-    included, travels in the state dict.
+    included, travels in the state dict. A view has one image: there is no language model to tell frames apart.
 
     Args:
         model_name: Name in timm, such as `test_vit`, `convnextv2_atto` or `vit_small_patch14_dinov2`.
@@ -155,7 +155,7 @@ class TimmBackbone(nn.Module):
         Raises:
             ShapeError: If there is no observation or an image is not `[3, height, width]`.
             DtypeError: If an image is not uint8.
-            SettingError: If a view tag is unknown or a prompt is too long.
+            SettingError: If a view tag is unknown, a view has several frames, or a prompt is too long.
         """
         if not observations:
             raise ShapeError("observations must hold at least one observation, got 0. Drop empty batches.")
@@ -164,6 +164,12 @@ class TimmBackbone(nn.Module):
         texts = [self._text(observation.prompt, index) for index, observation in enumerate(observations)]
         longest = max(map(len, texts))
         images = [(tag, image) for observation in observations for tag, image in observation.views.items()]
+        for tag, image in images:
+            if image.ndim == 4:
+                raise SettingError(
+                    f"views must have one image each for TimmBackbone, got {len(image)} frames of {tag!r}. Leave the "
+                    "history out, or use QwenVLBackbone or ImageTextBackbone."
+                )
         text_ids = torch.zeros(len(texts), longest, dtype=torch.long)
         text_mask = torch.zeros(len(texts), longest, dtype=torch.bool)
         sources, positions, used = [], [], 0

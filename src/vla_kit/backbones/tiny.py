@@ -12,6 +12,7 @@ from transformers import (
     Qwen3VLForConditionalGeneration,
 )
 
+from vla_kit.backbones.frames import HistoryLayout
 from vla_kit.backbones.qwen_vl import QwenVLBackbone
 from vla_kit.backbones.vocabulary import train_tokenizer
 from vla_kit.embodiment.views import view_tokens
@@ -36,6 +37,7 @@ def tiny_qwen3_vl(
     heads: int = 4,
     vocabulary_size: int = 512,
     context_length: int = 1024,
+    history: HistoryLayout = "images",
     seed: int = 0,
 ) -> QwenVLBackbone:
     """A small Qwen3-VL with random weights and a vocabulary trained on `corpus`.
@@ -53,6 +55,7 @@ def tiny_qwen3_vl(
         heads: Attention heads of both; `hidden / heads` must be a multiple of 4, at least 8.
         vocabulary_size: Rows of the embedding, whatever the corpus gives.
         context_length: Longest sequence [token].
+        history: How a view of several frames enters the sequence, see `QwenInputs`.
         seed: Of the random weights; the global generator is left alone.
 
     Raises:
@@ -75,7 +78,7 @@ def tiny_qwen3_vl(
     vision["deepstack_visual_indexes"] = [vision_layers // 2]
     config = Qwen3VLConfig(vision_config=vision, text_config=text, tie_word_embeddings=True, **_token_ids(tokenizer))
     model = _seeded(lambda: Qwen3VLForConditionalGeneration(config), seed)
-    return QwenVLBackbone(model, tokenizer=tokenizer, image_size=image_size)
+    return QwenVLBackbone(model, tokenizer=tokenizer, image_size=image_size, history=history)
 
 
 def tiny_qwen3_5(
@@ -91,6 +94,7 @@ def tiny_qwen3_5(
     heads: int = 4,
     vocabulary_size: int = 512,
     context_length: int = 1024,
+    history: HistoryLayout = "images",
     seed: int = 0,
 ) -> QwenVLBackbone:
     """A small Qwen3.5 with random weights and a vocabulary trained on `corpus`.
@@ -109,6 +113,7 @@ def tiny_qwen3_5(
         heads: Attention heads of both; `hidden / heads` must be a multiple of 4, at least 8.
         vocabulary_size: Rows of the embedding, whatever the corpus gives.
         context_length: Longest sequence [token].
+        history: How a view of several frames enters the sequence, see `QwenInputs`.
         seed: Of the random weights; the global generator is left alone.
 
     Raises:
@@ -147,7 +152,7 @@ def tiny_qwen3_5(
     }
     config = Qwen3_5Config(vision_config=vision, text_config=text, tie_word_embeddings=True, **_token_ids(tokenizer))
     model = _seeded(lambda: Qwen3_5ForConditionalGeneration(config), seed)
-    return QwenVLBackbone(model, tokenizer=tokenizer, image_size=image_size)
+    return QwenVLBackbone(model, tokenizer=tokenizer, image_size=image_size, history=history)
 
 
 def _vocabulary(corpus: Sequence[str], view_tags: Sequence[str], vocabulary_size: int) -> Tokenizer:

@@ -25,7 +25,8 @@ class CachedVisionTower(nn.Module):
     An image is known by the digest of its patches, a tower by the digest of its weights, so other weights, image sizes
     or precisions never meet. One file per image; several processes may share the folder. Each call copies the patches
     to the CPU to digest them, which pays where the tower is large; random augmentation of images leaves nothing to
-    find. The state dict is that of the tower.
+    find. A temporal patch of a video, which the tower sees alone, counts as an image. The state dict is that of the
+    tower.
 
     Args:
         tower: Vision tower of Qwen2.5-VL, Qwen3-VL or Qwen3.5; frozen by the time it is called.
@@ -47,11 +48,11 @@ class CachedVisionTower(nn.Module):
             return getattr(super().__getattr__("tower"), name)
 
     def forward(self, pixel_values: Tensor, grid_thw: Tensor, **settings: Any) -> BaseModelOutputWithPooling:  # noqa: ANN401 (transformers' own)
-        """Tokens of a batch of images.
+        """Tokens of a batch of images or videos.
 
         Args:
             pixel_values: Patches of all images [patch, features of a patch].
-            grid_thw: Patches of each image along time, height and width [image, 3].
+            grid_thw: Patches of each image or video along time, height and width [image, 3].
             **settings: Passed on to the tower.
 
         Returns:
@@ -66,6 +67,8 @@ class CachedVisionTower(nn.Module):
                 "tower must be frozen where its tokens are cached, got parameters that learn. "
                 "Add backbone.model.model.visual to model.freeze, or leave the cache out."
             )
+        grid_thw = grid_thw.repeat_interleave(grid_thw[:, 0], dim=0)  # attention stays within a temporal patch
+        grid_thw[:, 0] = 1
         patches = grid_thw.prod(-1).tolist()
         images = pixel_values.split(patches)
         files = [self._file(image, grid) for image, grid in zip(images, grid_thw, strict=True)]

@@ -8,9 +8,10 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 
+from vla_kit.embodiment.views import check_view_tag, view_tokens
 from vla_kit.errors import CheckpointError, SettingError
 
-__all__ = ["tokenizer_from_tensor", "tokenizer_to_tensor", "train_tokenizer"]
+__all__ = ["known_view_tags", "tokenizer_from_tensor", "tokenizer_to_tensor", "train_tokenizer"]
 
 
 def train_tokenizer(corpus: Sequence[str], *, special_tokens: Sequence[str], vocabulary_size: int) -> Tokenizer:
@@ -88,6 +89,32 @@ def tokenizer_from_tensor(state: Tensor) -> Tokenizer:
         raise CheckpointError(
             f"state must be the JSON of a tokenizer, got {state.numel()} bytes that are not. Load a whole checkpoint."
         ) from error
+
+
+def known_view_tags(tokenizer: Tokenizer) -> list[str]:
+    """Tags of the views whose two boundary tokens a vocabulary holds.
+
+    Args:
+        tokenizer: Any.
+
+    Returns:
+        Tags in alphabetical order; special tokens of Qwen that look alike, such as `<|vision_start|>`, are none.
+
+    Examples:
+        >>> special = ["<|vision_start|>", "<|vision_end|>", "<|ego_start|>", "<|ego_end|>", "<|wrist_start|>"]
+        >>> known_view_tags(train_tokenizer([], special_tokens=special, vocabulary_size=300))
+        ['ego']
+    """
+    tokens = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+    tags = (token[2:-8] for token in tokens if token.startswith("<|") and token.endswith("_start|>"))
+    return sorted(tag for tag in tags if _is_view_tag(tag) and tokens.issuperset(view_tokens(tag)))
+
+
+def _is_view_tag(tag: str) -> bool:
+    try:
+        return check_view_tag(tag) == tag
+    except SettingError:
+        return False
 
 
 @contextmanager

@@ -82,7 +82,8 @@ class Collate:
         channels: Common width of the actions.
         horizon: Common number of steps; that of the longest chunk in the batch where None.
         augment: Changes a uint8 stack of images of one view, each image on its own; nothing where None. Draws come
-            from torch's generator, which a `DataLoader` seeds in every worker.
+            from torch's generator, which a `DataLoader` seeds in every worker, and by which all frames of a history are
+            changed alike.
         states: Scales the states of the samples for prompt and head; no state is used where None.
         announce: Number of actions that the prompt of a sample announces; that of the robot where None.
 
@@ -134,7 +135,10 @@ class Collate:
         states = None if self.states is None else self.states(embodiments, [sample.state for sample in samples])
         counts = None if self.announce is None else [self.announce(sample) for sample in samples]
         prompts = write_prompts(self.prompter, embodiments, instructions, chunk_sizes=counts, states=states)
-        observations = [Observation(prompt=prompt, views=seen) for prompt, seen in zip(prompts, views, strict=True)]
+        observations = [
+            Observation(prompt=prompt, views=seen, frame_rate_hz=sample.frame_rate_hz)
+            for prompt, seen, sample in zip(prompts, views, samples, strict=True)
+        ]
         return Batch(
             embodiments=embodiments,
             instructions=instructions,
@@ -152,19 +156,32 @@ class Collate:
 
 
 def _augmented(views: list[dict[str, Tensor]], augment: _Augment) -> list[dict[str, Tensor]]:
-    """Augment all images of one view and size together."""
+    """Augment all images of one view and size together, and all frames of a history with the same draws."""
     groups: dict[tuple[str, torch.Size], list[int]] = {}
     for index, seen in enumerate(views):
         for tag, image in seen.items():
             groups.setdefault((tag, image.shape), []).append(index)
     changed: list[dict[str, Tensor]] = [dict(seen) for seen in views]
     for (tag, _), members in groups.items():
-        stack = augment(torch.stack([views[index][tag] for index in members]))
-        if len(stack) != len(members):
-            raise ShapeError(
-                f"augment must return as many images as it got ({len(members)}), got {len(stack)}. "
-                "Change each image on its own."
-            )
+        stack = torch.stack([views[index][tag] for index in members])
+        if stack.ndim == 4:
+            stack = _one_augmented(stack, augment)
+        else:
+            state, frames = torch.get_rng_state(), []
+            for frame in stack.unbind(1):
+                torch.set_rng_state(state)
+                frames.append(_one_augmented(frame, augment))
+            stack = torch.stack(frames, dim=1)
         for index, image in zip(members, stack, strict=True):
             changed[index][tag] = image
+    return changed
+
+
+def _one_augmented(images: Tensor, augment: _Augment) -> Tensor:
+    changed = augment(images)
+    if len(changed) != len(images):
+        raise ShapeError(
+            f"augment must return as many images as it got ({len(images)}), got {len(changed)}. "
+            "Change each image on its own."
+        )
     return changed

@@ -10,7 +10,7 @@ from vla_kit.data.action_columns import ActionColumns
 from vla_kit.data.episodes import EpisodeReader
 from vla_kit.data.readers.open import open_source
 from vla_kit.data.robot_reader import RobotReader
-from vla_kit.embodiment import EmbodimentSpec
+from vla_kit.embodiment import EmbodimentSpec, History
 from vla_kit.errors import DataError, SettingError
 
 __all__ = ["DemonstrationSet"]
@@ -31,6 +31,8 @@ class DemonstrationSet:
             language of `actions`. A model that reads no state does not look at them.
         views: View tag -> camera key, such as `{"cam_high": "observation.images.cam_high"}`, in the order in which the
             views enter the model.
+        history: Earlier frames that every view shows beside the present one, such as `{frames: 8, rate_hz: 2}`; none
+            where None.
         weight: Share of the mixture, at least 0, relative to the other sets.
         name: Name of the data set; that of the folder or file where None.
         stride: Frames from one training sample to the next. Where episodes follow a fixed plan and the policy looks
@@ -56,6 +58,7 @@ class DemonstrationSet:
     actions: Sequence[str | ActionColumns] = ("action",)
     state: Sequence[str | ActionColumns] = ()
     views: Mapping[str, str] = field(default_factory=dict)
+    history: History | None = None
     weight: float = 1.0
     name: str | None = None
     stride: int = 1

@@ -22,17 +22,19 @@ class Sample:
     Args:
         embodiment: Name of the robot, a key of the prompter and of the normaliser.
         instruction: What the robot was told, at this frame.
-        views: View tag -> RGB image, uint8 in [0, 255]. Empty for text alone (T2A).
+        views: View tag -> RGB image, uint8 in [0, 255], or the frames of a history, oldest first. Empty for text alone
+            (T2A).
         actions: Native actions from this frame on, in the units of the embodiment's action space.
         valid: True where a step lies within the episode.
         dataset: Name of the data set, for mixtures and logs.
         episode: Index of the episode in the data set.
         frame: Index of the frame in the episode.
         state: Native state of the robot at this frame; None where nobody asked for it.
+        frame_rate_hz: Frames per second of a history; None without one.
 
     Raises:
-        ShapeError: If `actions` is not two-dimensional, `valid` has another length, or an image is not `(3, h, w)`,
-            or `state` is not one-dimensional.
+        ShapeError: If `actions` is not two-dimensional, `valid` has another length, a view is neither `(3, h, w)` nor
+            `(frame, 3, h, w)`, or `state` is not one-dimensional.
         DtypeError: If `actions` or `state` is not floating, `valid` not bool, or an image not uint8.
         DataError: If an entry of `state` is NaN or infinite.
 
@@ -45,13 +47,14 @@ class Sample:
 
     embodiment: str
     instruction: str
-    views: Mapping[str, UInt8[Tensor, "3 height image_width"]]
+    views: Mapping[str, UInt8[Tensor, "*frame 3 height image_width"]]
     actions: Float[Tensor, "step size"]
     valid: Bool[Tensor, " step"]
     dataset: str
     episode: int
     frame: int
     state: Float[Tensor, " state_size"] | None = None
+    frame_rate_hz: float | None = None
 
     def __post_init__(self) -> None:
         if self.actions.ndim != 2:
@@ -69,10 +72,10 @@ class Sample:
         if self.valid.dtype != torch.bool:
             raise DtypeError(f"valid must be bool, got {self.valid.dtype}. Convert with .bool().")
         for tag, image in self.views.items():
-            if image.ndim != 3 or image.shape[0] != 3:
+            if image.ndim not in (3, 4) or image.shape[-3] != 3 or len(image) == 0:
                 raise ShapeError(
-                    f"views[{tag!r}] must have the shape (3, height, image_width), got {tuple(image.shape)}. "
-                    "Put the colour axis first, three colours."
+                    f"views[{tag!r}] must have the shape (3, height, image_width) or (frame, 3, height, image_width), "
+                    f"got {tuple(image.shape)}. Put the colour axis before rows and columns, three colours."
                 )
             if image.dtype != torch.uint8:
                 raise DtypeError(f"views[{tag!r}] must be uint8 in [0, 255], got {image.dtype}. Keep raw pixels.")

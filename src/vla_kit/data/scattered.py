@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
+import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
 from vla_kit.data.episodes import EpisodeReader
 from vla_kit.data.source import EpisodeSource
 
-__all__ = ["ScatteredFrames", "ScatteredImages", "frames_at", "images_at"]
+__all__ = ["ScatteredFrames", "ScatteredImages", "clips_at", "frames_at", "images_at"]
 
 
 @runtime_checkable
@@ -88,6 +89,29 @@ def frames_at(
         for position, frame in enumerate(frames):
             views[episode, frame] = {tag: images[position] for tag, images in seen.items()}
     return [views[place] for place in places]
+
+
+def clips_at(
+    reader: EpisodeReader, clips: Sequence[tuple[int, Sequence[int]]]
+) -> list[dict[str, UInt8[Tensor, "frame 3 height image_width"]]]:
+    """Several frames of every view at once, each frame read once however many clips it belongs to.
+
+    Args:
+        reader: Data set.
+        clips: Episode, and frames in the order wanted, of each.
+
+    Returns:
+        View tag -> frames, in the order of `clips`.
+
+    Raises:
+        DataError: As `EpisodeReader.frames` does.
+    """
+    places = sorted({(episode, frame) for episode, frames in clips for frame in frames})
+    seen = dict(zip(places, frames_at(reader, places), strict=True))
+    return [
+        {tag: torch.stack([seen[episode, frame][tag] for frame in frames]) for tag in seen[episode, frames[-1]]}
+        for episode, frames in clips
+    ]
 
 
 def _by_episode(places: Sequence[tuple[int, int]]) -> Mapping[int, list[int]]:

@@ -10,6 +10,7 @@ import yaml
 from vla_kit.data._suggestion import suggestion
 from vla_kit.data.action_columns import ActionColumns
 from vla_kit.data.demonstration_set import DemonstrationSet
+from vla_kit.embodiment import History
 from vla_kit.errors import SettingError
 
 __all__ = ["check_set_blocks"]
@@ -27,8 +28,8 @@ def check_set_blocks(path: str | Path) -> None:
         path: YAML file, with or without data sets.
 
     Raises:
-        SettingError: If a key of a block, its `actions` or its `state` is unknown or missing, or a range of channels
-            has no quotes and was read as a number.
+        SettingError: If a key of a block, its `actions`, its `state` or its `history` is unknown or missing, or a range
+            of channels has no quotes and was read as a number.
 
     Examples:
         >>> import tempfile
@@ -51,6 +52,7 @@ def check_set_blocks(path: str | Path) -> None:
         for place, block in enumerate(settings.value):
             where = f"data.init_args.{name.value}[{place}]"
             _check_keys(path, block, where, DemonstrationSet)
+            _check_keys(path, _child(block, "history"), f"{where}.history", History)
             for kind in ("actions", "state"):
                 pieces = _child(block, kind)
                 for number, piece in enumerate(pieces.value if isinstance(pieces, yaml.SequenceNode) else []):
@@ -58,7 +60,9 @@ def check_set_blocks(path: str | Path) -> None:
                     _check_ranges(path, piece, f"{where}.{kind}[{number}]")
 
 
-def _check_keys(path: str | Path, block: yaml.Node, where: str, kind: type[DemonstrationSet | ActionColumns]) -> None:
+def _check_keys(
+    path: str | Path, block: yaml.Node | None, where: str, kind: type[DemonstrationSet | ActionColumns | History]
+) -> None:
     given = {name.value: name for name, _ in _entries(block)}
     known = [field.name for field in fields(kind)]
     needed = [field.name for field in fields(kind) if field.default is MISSING and field.default_factory is MISSING]

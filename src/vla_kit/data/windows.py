@@ -9,7 +9,8 @@ from torch.utils.data import Dataset
 
 from vla_kit.data.episodes import EpisodeReader
 from vla_kit.data.sample import Sample
-from vla_kit.data.scattered import frames_at
+from vla_kit.data.scattered import clips_at, frames_at
+from vla_kit.embodiment.history import History
 from vla_kit.errors import DataError, SettingError
 
 __all__ = ["ChunkDataset", "TrajectoryDataset"]
@@ -26,11 +27,13 @@ class ChunkDataset(Dataset[Sample]):
         horizon: Steps of a chunk; this or `seconds`.
         seconds: Duration of a chunk, rounded to steps at the data set's own rate.
         stride: Frames from one item to the next.
+        history: Earlier frames of every view that an item shows too; the present frame alone where None.
         episodes: Episodes to take; all where None.
 
     Raises:
         SettingError: If not exactly one of `horizon` and `seconds` is given, one of them or `stride` is too small, the
-            rate that `seconds` needs is unknown, or no episode is chosen that has an action.
+            rate that `seconds` or `history` needs is unknown or slower than the history, or no episode is chosen that
+            has an action.
         DataError: If an episode does not exist.
 
     Examples:
@@ -58,6 +61,7 @@ class ChunkDataset(Dataset[Sample]):
         horizon: int | None = None,
         seconds: float | None = None,
         stride: int = 1,
+        history: History | None = None,
         episodes: Sequence[int] | None = None,
     ) -> None:
         if stride < 1:
@@ -65,6 +69,9 @@ class ChunkDataset(Dataset[Sample]):
         self.reader = reader
         self.horizon = _steps(reader, horizon, seconds)
         self.stride = stride
+        self.history = history
+        if history is not None:
+            history.offsets(recorded_hz=_rate(reader, "history"))  # refuses a rate that would repeat frames
         self._episodes = _chosen(reader, episodes)
         self._ends = np.cumsum(-(-reader.num_steps[self._episodes] // stride))
 
@@ -78,7 +85,7 @@ class ChunkDataset(Dataset[Sample]):
         """Several items, read together; a `DataLoader` asks so for a batch."""
         places = [self._place(item) for item in items]
         embodiment, dataset, samples = self.reader.embodiment, self.reader.name, []
-        for (episode, frame), views in zip(places, frames_at(self.reader, places), strict=True):
+        for (episode, frame), views in zip(places, self._views(places), strict=True):
             actions, valid = _padded(self.reader.chunk(episode, frame, self.horizon), self.horizon)
             samples.append(
                 Sample(
@@ -91,9 +98,20 @@ class ChunkDataset(Dataset[Sample]):
                     episode=episode,
                     frame=frame,
                     state=_state(self.reader, episode, frame),
+                    frame_rate_hz=None if self.history is None else self.history.rate_hz,
                 )
             )
         return samples
+
+    def _views(self, places: Sequence[tuple[int, int]]) -> list[dict[str, Tensor]]:
+        """What is seen at each place: an image, or frames, per view."""
+        if self.history is None:
+            return frames_at(self.reader, places)
+        rate_hz = _rate(self.reader, "history")
+        return clips_at(
+            self.reader,
+            [(episode, self.history.indices(frame, recorded_hz=rate_hz)) for episode, frame in places],
+        )
 
     def _place(self, item: int) -> tuple[int, int]:
         """Episode and frame of an item."""
@@ -185,15 +203,23 @@ def _steps(reader: EpisodeReader, horizon: int | None, seconds: float | None) ->
             raise SettingError(f"horizon must be at least 1, got {horizon}. Give the steps of a chunk.")
         return horizon
     assert seconds is not None  # noqa: S101 - for the type checker
-    if reader.rate_hz is None:
-        raise SettingError(f"seconds must be left out where the rate is unknown, as in {reader.location}. Set rate_hz.")
-    steps = round(seconds * reader.rate_hz)
+    rate_hz = _rate(reader, "seconds")
+    steps = round(seconds * rate_hz)
     if steps < 1:
         raise SettingError(
-            f"seconds must last at least one step at {reader.rate_hz} Hz of {reader.location}, got {seconds}. "
-            f"Give at least {1 / reader.rate_hz}."
+            f"seconds must last at least one step at {rate_hz} Hz of {reader.location}, got {seconds}. "
+            f"Give at least {1 / rate_hz}."
         )
     return steps
+
+
+def _rate(reader: EpisodeReader, argument: str) -> float:
+    """Frames per second, which an argument needs."""
+    if reader.rate_hz is None:
+        raise SettingError(
+            f"{argument} must be left out where the rate is unknown, as in {reader.location}. Set rate_hz."
+        )
+    return reader.rate_hz
 
 
 def _chosen(reader: EpisodeReader, episodes: Sequence[int] | None) -> np.ndarray:

@@ -1,5 +1,6 @@
-"""Robots in words: specs, prompts, view boundaries and ready embodiments."""
+"""Robots in words: specs, prompts, view boundaries, histories of frames and ready embodiments."""
 
+from vla_kit.embodiment.history import History
 from vla_kit.embodiment.presets import PRESETS, preset
 from vla_kit.embodiment.prompter import EmbodimentPrompter
 from vla_kit.embodiment.prompts import write_prompts
@@ -13,6 +14,7 @@ __all__ = [
     "Arms",
     "EmbodimentPrompter",
     "EmbodimentSpec",
+    "History",
     "StateScaler",
     "Task",
     "check_view_tag",

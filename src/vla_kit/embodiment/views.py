@@ -7,7 +7,7 @@ from vla_kit.errors import SettingError
 __all__ = ["check_view_tag", "frame_token", "view_tokens", "wrap_view"]
 
 _TAG = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
-_RESERVED = frozenset({"box", "im", "object_ref", "quad", "vision"})
+_RESERVED = frozenset({"audio", "box", "im", "object_ref", "quad", "vision"})
 
 
 def check_view_tag(tag: str) -> str:
@@ -15,7 +15,7 @@ def check_view_tag(tag: str) -> str:
 
     Args:
         tag: Lower-case words joined by underscores, such as `cam_left_wrist`. Words whose boundaries are already
-            special tokens of the Qwen tokenizer (`box`, `im`, `object_ref`, `quad`, `vision`) are refused.
+            special tokens of a Qwen tokenizer (`audio`, `box`, `im`, `object_ref`, `quad`, `vision`) are refused.
 
     Returns:
         The tag itself.

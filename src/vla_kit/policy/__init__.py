@@ -2,6 +2,7 @@
 
 from vla_kit.policy.ensembling import EnsembleExecutor
 from vla_kit.policy.execution import ChunkExecutor
+from vla_kit.policy.frame_history import FrameHistory
 from vla_kit.policy.observation import PolicyObservation
 from vla_kit.policy.policy import Policy
 from vla_kit.policy.prediction import Inpainting, Solver, predict_actions
@@ -11,6 +12,7 @@ __all__ = [
     "ChunkExecutor",
     "ChunkPrefix",
     "EnsembleExecutor",
+    "FrameHistory",
     "Inpainting",
     "Policy",
     "PolicyObservation",

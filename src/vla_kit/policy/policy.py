@@ -328,7 +328,9 @@ class Policy:
 
 def _shown(observation: PolicyObservation, prompt: str) -> Observation:
     return Observation(
-        prompt=prompt, views={tag: image_tensor(image, tag=tag) for tag, image in observation.views.items()}
+        prompt=prompt,
+        views={tag: image_tensor(image, tag=tag) for tag, image in observation.views.items()},
+        frame_rate_hz=observation.frame_rate_hz,
     )
 
 

@@ -95,9 +95,9 @@ class DemonstrationDataModule(LightningDataModule):
                 spec = module.prompter.spec(one.embodiment)
                 found = survey(one, spec, with_views=True, with_state=with_state, tasks=self._loading.needs_tasks)
                 train, validation = split_episodes(found.episodes, self.validation_share, seed=self.seed)
-                windows = partial(ChunkDataset, horizon=spec.chunk_size, stride=one.stride)
+                windows = partial(ChunkDataset, horizon=spec.chunk_size, stride=one.stride, history=one.history)
                 self._train += found.parts(train, windows, items=-(-found.num_steps // one.stride))
-                windows = partial(ChunkDataset, horizon=spec.chunk_size, stride=self.validation_stride)
+                windows = partial(windows, stride=self.validation_stride)
                 items = -(-found.num_steps // self.validation_stride)
                 self._validation += found.parts(validation, windows, items=items) if validation else []
             self._statistics = run_statistics(

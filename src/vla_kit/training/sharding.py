@@ -23,8 +23,9 @@ class ShardedStrategy(ModelParallelStrategy):
     `consolidate_checkpoint` makes one file of it. A folder is written beside its place and moved there once it is
     whole.
 
-    Every batch must hold pictures on all processes, or on none: the vision tower runs where there are pictures, and
-    processes that gather it wait for the others. In a mixture whose every batch mixes all sets this is so.
+    Every batch must hold pictures on all processes, or on none, and likewise videos (`history: video` of a backbone):
+    the vision tower runs once for each kind that there is, and processes that gather it wait for the others. In a
+    mixture whose every batch mixes all sets this is so.
 
     Examples:
         >>> ShardedStrategy().restore_checkpoint_after_setup

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vla_kit.actions import QuantileNormalizer
 from vla_kit.errors import CheckpointError
+from vla_kit.training._adapted_weights import with_adapters
 from vla_kit.training._fit import STATISTICS, check_fit, statistics_of
 from vla_kit.training.vla_module import VLAModule
 
@@ -19,10 +20,12 @@ __all__ = ["WarmStart", "load_weights"]
 class WarmStart(Callback):
     """Loads the weights of another run before training; optimiser, schedule and step count start anew.
 
-    Everything must fit: a checkpoint of a model of another shape is refused by name. The vocabulary of the checkpoint
-    replaces that of the backbone. Statistics of robots that the new stage shares with the old one must be the same;
-    robots of either stage alone are kept. A model that finds states in the prompt may begin with one that read none,
-    for the weights are the same. List it before callbacks that copy the model, such as weight averaging.
+    Everything must fit: a checkpoint of a model of another shape is refused by name. A model with LoRA takes the
+    weights of one without, and its adapters begin as new. The other way round is refused: merge the adapters first,
+    with `merge_lora`. The vocabulary of the checkpoint replaces that of the backbone. Statistics of robots that the new
+    stage shares with the old one must be the same; robots of either stage alone are kept. A model that finds states in
+    the prompt may begin with one that read none, for the weights are the same. List it before callbacks that copy the
+    model, such as weight averaging.
 
     A stage that follows another names its predecessor's checkpoint in its YAML file, so that it does not begin without.
     `--warm_start.checkpoint null` begins from scratch.
@@ -59,12 +62,12 @@ def load_weights(module: VLAModule, checkpoint: str | Path) -> None:
         checkpoint: Path of the file.
 
     Raises:
-        CheckpointError: If the file is missing or broken, a key is missing or unknown, a shape differs, or the
-            statistics of a robot differ.
+        CheckpointError: If the file is missing or broken, a key is missing or unknown, a shape differs, the checkpoint
+            has adapters where the module has none, or the statistics of a robot differ.
     """
-    state = _read(Path(checkpoint))
-    remedy = "Build the model with the settings of the stage before."
-    check_fit(state, module.state_dict(), source=checkpoint, remedy=remedy)
+    own = module.state_dict()
+    state = with_adapters(_read(Path(checkpoint)), own, source=checkpoint)
+    check_fit(state, own, source=checkpoint, remedy="Build the model with the settings of the stage before.")
     merged = {name: _merged(module, name, state, checkpoint) for name in STATISTICS}
     weights = {key: value for key, value in state.items() if statistics_of(key) is None}
     module.load_state_dict(weights, strict=False)  # compared above; statistics stay out

@@ -128,9 +128,22 @@ def test_states_are_those_of_processor_and_model(backbone):
     assert (made["input_ids"] == placeholder).sum() == 8  # 2 x 2 tokens of each view
 
 
-def test_a_sample_alone_equals_the_batch(backbone):
-    together = backbone(backbone.prepare(MIXED))
-    for index, observation in enumerate(MIXED):
+def test_frames_are_images_behind_frame_tags(backbone):
+    views = {"ego": torch.stack([image(3), image(4)]), "wrist": image(5)}
+    context = backbone(backbone.prepare([Observation(prompt="push", views=views)]))
+    ego, wrist = "<|ego_start|><image><|ego_end|>", "<|wrist_start|><image><|wrist_end|>"
+    text = f"<|frame_0|>{ego}<|frame_1|>{ego}{wrist}push"
+    made = backbone.processor(text=[text], images=[[image(3), image(4), image(5)]], return_tensors="pt")
+    accepted = {name: tensor for name, tensor in made.items() if name in backbone._accepted and name != "labels"}
+    torch.testing.assert_close(context.hidden, backbone.model.model(**accepted).last_hidden_state)
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+def test_a_sample_alone_equals_the_batch(backbone, frames):
+    past = Observation(prompt="push", views={"ego": torch.stack([image(seed) for seed in range(frames)])})
+    mixed = [*MIXED, past]
+    together = backbone(backbone.prepare(mixed))
+    for index, observation in enumerate(mixed):
         alone = backbone(backbone.prepare([observation]))
         real = together.mask[index]
         assert alone.mask.all()
@@ -227,8 +240,27 @@ def test_lora_reaches_every_text_layer_and_no_other(backbone):
     lora = pytest.importorskip("vla_kit.backbones.lora", reason="LoRA needs peft", exc_type=ImportError)
     adapted = lora.add_lora(copy.deepcopy(backbone), rank=2)
     names = [name for name, parameter in adapted.named_parameters() if parameter.requires_grad]
-    assert len(names) == 2 * 4 * 2  # layers, projections, matrices
+    assert len(names) == 2 * 4 * 2 + 1  # layers, projections, matrices; rows of the view tokens
     assert not any("vision" in name for name in names)
+
+
+def test_rows_of_view_tokens_learn_as_they_are_looked_up(backbone):
+    """Gemma scales what it looks up, and SmolVLM's head shares the embedding."""
+    lora = pytest.importorskip("vla_kit.backbones.lora", reason="LoRA needs peft", exc_type=ImportError)
+    adapted = lora.add_lora(copy.deepcopy(backbone), rank=2)
+    inputs = backbone.prepare(MIXED)
+    wanted = backbone(inputs, with_logits=True)
+    got = adapted(inputs, with_logits=True)
+    torch.testing.assert_close(got.hidden, wanted.hidden)
+    torch.testing.assert_close(got.logits, wanted.logits)
+    embedding = adapted.model.get_input_embeddings()
+    with torch.no_grad():
+        embedding.rows.add_(torch.randn(embedding.rows.shape, generator=torch.Generator().manual_seed(0)))
+    changed = adapted(inputs, with_logits=True)
+    assert not torch.allclose(changed.hidden, wanted.hidden, atol=1e-3)
+    merged = lora.merge_lora(adapted)(inputs, with_logits=True)
+    torch.testing.assert_close(merged.hidden, changed.hidden)
+    torch.testing.assert_close(merged.logits, changed.logits)
 
 
 @pytest.mark.parametrize(

@@ -145,7 +145,11 @@ def test_prepared_tensors_do_not_share_memory():
         ([Observation(prompt="a <|image_pad|>", views={})], SettingError, "prompt must not contain '<.image_pad.>'"),
         ([Observation(prompt="", views={"wrist": image()})], SettingError, r"vocabulary \['ego'\], got 'wrist'"),
         ([Observation(prompt="", views={"ego": image().float()})], DtypeError, "uint8 .* got torch.float32 for 'ego'"),
-        ([Observation(prompt="", views={"ego": image()[:1]})], ShapeError, r"\(3, height, width\), got \(1, 32, 32\)"),
+        (
+            [Observation(prompt="", views={"ego": image()[:1]})],
+            ShapeError,
+            r"\(frame, 3, height, width\), got \(1, 32, 32\)",
+        ),
     ],
 )
 def test_refused_observations(observations, error, text):
@@ -156,5 +160,20 @@ def test_refused_observations(observations, error, text):
 def test_refused_settings():
     with pytest.raises(SettingError, match=r"image_size must be a multiple .*\(16\), got 40. Use 32"):
         build(image_size=40)
+    with pytest.raises(SettingError, match="history must be 'images' without a video_token_id, got 'video'"):
+        build(history="video")
     with pytest.raises(CheckpointError, match=r"vision token ids .* got none for .999."):
         build(vision_token_ids=(1, 999, 3))
+
+
+def test_frames_of_native_size_keep_the_aspect_ratio():
+    processor = Qwen2VLImageProcessor(
+        patch_size=8, merge_size=2, temporal_patch_size=2, size={"shortest_edge": 256, "longest_edge": 4096}
+    )
+    settings = {"image_size": None, "image_processor": processor, "history": "video", "video_token_id": 6}
+    tokenizer = train_tokenizer([], special_tokens=[*SPECIAL, "<|video_pad|>"], vocabulary_size=300)
+    inputs = build(tokenizer, context_length=100, **settings)
+    views = {"ego": torch.stack([image(32, 64, seed) for seed in range(3)])}
+    tensors = inputs([Observation(prompt="a", views=views, frame_rate_hz=1.0)])
+    assert tensors["video_grid_thw"].tolist() == [[2, 4, 8]]
+    assert (tensors["input_ids"] == 6).sum() == 2 * 2 * 4

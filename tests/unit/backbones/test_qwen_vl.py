@@ -22,7 +22,7 @@ from vla_kit.protocols import Backbone, Observation
 CORPUS = ["pick up the red cup", "push the puck to the goal"]
 
 
-def tiny_qwen2_5_vl(*, hidden, vision_layers, vocabulary_size, image_size, seed=0, **vocabulary):
+def tiny_qwen2_5_vl(*, hidden, vision_layers, vocabulary_size, image_size, history="images", seed=0, **vocabulary):
     settings = {"hidden": hidden, "vocabulary_size": vocabulary_size, "image_size": image_size, **vocabulary}
     tokenizer = tiny_qwen3_vl(vision_layers=1, **settings).tokenizer
     tokens = {"vision_start": "vision_start", "vision_end": "vision_end", "image": "image_pad", "video": "video_pad"}
@@ -40,7 +40,7 @@ def tiny_qwen2_5_vl(*, hidden, vision_layers, vocabulary_size, image_size, seed=
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = Qwen2_5_VLForConditionalGeneration(config)
-    return QwenVLBackbone(model, tokenizer=tokenizer, image_size=image_size)
+    return QwenVLBackbone(model, tokenizer=tokenizer, image_size=image_size, history=history)
 
 
 FAMILIES = {"qwen2_5_vl": tiny_qwen2_5_vl, "qwen3_vl": tiny_qwen3_vl, "qwen3_5": tiny_qwen3_5}

@@ -188,7 +188,8 @@ def test_refused_settings(changes, text):
         ([Observation(prompt="1" * 30, views={})], SettingError, "at most 15 tokens, got 30 in observation 0"),
         ([Observation(prompt="", views={"left": image()})], SettingError, r"\['ego', 'wrist'\], got 'left'"),
         ([Observation(prompt="", views={"ego": image() / 255})], DtypeError, "must be uint8"),
-        ([Observation(prompt="", views={"ego": image()[None]})], ShapeError, r"\(3, height, width\)"),
+        ([Observation(prompt="", views={"ego": image()[:1]})], ShapeError, r"\(3, height, width\)"),
+        ([Observation(prompt="", views={"ego": image().expand(4, -1, -1, -1)})], SettingError, "4 frames of 'ego'"),
     ],
 )
 def test_refused_observations(observations, error, text):

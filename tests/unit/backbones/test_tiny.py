@@ -1,7 +1,7 @@
 import pytest
 import torch
 import yaml
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentError, ArgumentParser
 from torch import nn
 
 from vla_kit.backbones.qwen_vl import QwenVLBackbone
@@ -83,11 +83,14 @@ def test_pretrained_from_yaml(tmp_path):
     tiny_qwen3_vl(**SMALL, image_size=32).save_pretrained(tmp_path)
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--backbone", type=nn.Module)
-    arguments = {"source": str(tmp_path), "view_tags": ["ego", "wrist"], "image_size": 32}
+    arguments = {"source": str(tmp_path), "view_tags": ["ego", "wrist"], "image_size": 32, "history": "video"}
     path = "vla_kit.backbones.qwen_vl.QwenVLBackbone.from_pretrained"
     text = yaml.safe_dump({"backbone": {"class_path": path, "init_args": arguments}})
     built = parser.instantiate(parser.parse_string(text)).backbone
     assert built(built.prepare(observe())).hidden.shape[-1] == 32
+    assert built.inputs.history == "video"
+    with pytest.raises(ArgumentError, match="images"):
+        parser.parse_string(text.replace("video", "clips"))
 
 
 @pytest.mark.parametrize(

@@ -156,3 +156,43 @@ def test_without_a_scaler_no_state_is_used():
     batch = Collate(prepare, prompter=prompter)([replace(make_sample(), state=torch.zeros(2))])
     assert batch.state is None
     assert batch.backbone_inputs["length"].tolist() == [len("arm|use arm")]
+
+
+def test_all_frames_of_a_history_are_augmented_alike():
+    generator = torch.Generator().manual_seed(0)
+    still = torch.randint(0, 256, (2, 3, 12, 12), dtype=torch.uint8, generator=generator)
+    histories = [still[index].expand(5, -1, -1, -1) for index in range(2)]  # nothing moves
+    chain = torch.nn.Sequential(RandomShift(3), ColorJitter())
+    samples = [
+        make_sample(views={"front": histories[0], "wrist": still[0]}),
+        make_sample(views={"front": histories[1]}),
+        make_sample(views={"front": histories[0][:2]}),
+    ]
+    seen = []
+    torch.manual_seed(1)
+    Collate(lambda observations: seen.extend(observations) or {}, prompter=prompter, augment=chain)(samples)
+    for one, sample in zip(seen, samples, strict=True):
+        frames = one.views["front"]
+        assert frames.shape == sample.views["front"].shape
+        assert (frames == frames[0]).all()
+        assert not torch.equal(frames[0], sample.views["front"][0])
+    shifted = [RandomShift(3)(history, generator=generator) for history in histories]
+    assert any(not (frames == frames[0]).all() for frames in shifted)  # each image alone would draw its own
+    assert not torch.equal(seen[0].views["front"][0], seen[2].views["front"][0])  # other samples draw anew
+
+
+def test_draws_without_a_history_are_those_of_a_batch_of_images():
+    images = torch.randint(0, 256, (3, 3, 8, 8), dtype=torch.uint8)
+    torch.manual_seed(4)
+    batch = Collate(prepare, prompter=prompter, augment=RandomShift(2))(
+        [make_sample(views={"front": image}) for image in images]
+    )
+    torch.manual_seed(4)
+    assert torch.equal(batch.backbone_inputs["images"], RandomShift(2)(images))
+
+
+def test_the_rate_of_a_history_reaches_the_backbone():
+    seen = []
+    sample = replace(make_sample(views={"front": torch.zeros(2, 3, 4, 4, dtype=torch.uint8)}), frame_rate_hz=2.0)
+    Collate(lambda observations: seen.extend(observations) or {}, prompter=prompter)([sample, make_sample()])
+    assert [one.frame_rate_hz for one in seen] == [2.0, None]

@@ -13,7 +13,7 @@ from vla_kit.data.action_columns import ActionColumns
 from vla_kit.data.cleaning.decisions import Decision, Decisions
 from vla_kit.data.demonstration_set import DemonstrationSet
 from vla_kit.data.memory_source import MemoryEpisode, MemorySource
-from vla_kit.embodiment import EmbodimentSpec
+from vla_kit.embodiment import EmbodimentSpec, History
 from vla_kit.errors import DataError, SettingError
 
 EEF = [
@@ -271,6 +271,15 @@ def test_blocks_of_yaml_become_sets_and_are_saved_again(tmp_path, source):
     assert [list(one.state) for one in sets] == [["state", ActionColumns("action", channels=[3])], [], []]
     assert sets[0].open().chunk_relative
     assert sets[0].open().state_size == 5
+    (tmp_path / "saved.yaml").write_text(saved)
+    assert parsed(tmp_path / "saved.yaml")[0] == sets
+
+
+def test_a_history_of_yaml_is_one(tmp_path, source):
+    block = "history: {frames: 8, rate_hz: 2}\n        views:"
+    (tmp_path / "run.yaml").write_text(BLOCKS.format(name=__name__).replace("views:", block, 1))
+    sets, saved = parsed(tmp_path / "run.yaml")
+    assert [one.history for one in sets] == [History(frames=8, rate_hz=2.0), None, None]
     (tmp_path / "saved.yaml").write_text(saved)
     assert parsed(tmp_path / "saved.yaml")[0] == sets
 

@@ -7,7 +7,7 @@ import torch
 from vla_kit.data import ChunkDataset
 from vla_kit.data.action_columns import ActionColumns
 from vla_kit.data.demonstration_set import DemonstrationSet
-from vla_kit.embodiment import PRESETS
+from vla_kit.embodiment import PRESETS, History
 from vla_kit.errors import DataError
 
 
@@ -98,3 +98,12 @@ def test_numbers_of_bridge_that_are_no_quaternions(bridge):
     poses = ActionColumns("observation/state", pseudo=True, rotation="quaternion_xyzw")
     with pytest.raises(DataError, match=r"bridge_rlds_debug, episode 0: 'observation/state' must hold a rotation as"):
         bridge(actions=[poses]).open().actions(0)
+
+
+def test_gr1_with_a_history(gr1):
+    reader = gr1(views={"ego": "observation.images.ego_view"}).open()
+    dataset = ChunkDataset(reader, horizon=1, history=History(frames=4, rate_hz=2))
+    early, late = dataset.__getitems__([12, 300])
+    assert (early.frame, late.frame, late.frame_rate_hz) == (12, 300, 2)
+    torch.testing.assert_close(early.views["ego"], reader.frames(0, [2, 12])["ego"], rtol=0, atol=0)
+    torch.testing.assert_close(late.views["ego"], reader.frames(0, [270, 280, 290, 300])["ego"], rtol=0, atol=0)

@@ -38,6 +38,7 @@ def test_keeps_what_it_is_given_and_survives_pickling():
         ),
         ({"valid": torch.ones(2)}, DtypeError, "valid must be bool, got torch.float32"),
         ({"views": {"front": torch.zeros(4, 5, 3).byte()}}, ShapeError, r"views\['front'\] .* got \(4, 5, 3\)"),
+        ({"views": {"front": torch.zeros(0, 3, 4, 5).byte()}}, ShapeError, r"or \(frame, 3, .*got \(0, 3, 4, 5\)"),
         ({"views": {"front": torch.zeros(3, 4, 5)}}, DtypeError, r"views\['front'\] must be uint8"),
         ({"state": torch.zeros(1, 2)}, ShapeError, r"state must have the shape \(state_size,\), got \(1, 2\)"),
         ({"state": torch.zeros(2).int()}, DtypeError, "state must be floating point, got torch.int32"),
@@ -52,3 +53,9 @@ def test_keeps_what_it_is_given_and_survives_pickling():
 def test_wrong_arguments_are_named(change, error, text):
     with pytest.raises(error, match=text):
         Sample(**{**GOOD, **change})
+
+
+def test_a_view_may_be_the_frames_of_a_history():
+    frames = torch.zeros(2, 3, 4, 5, dtype=torch.uint8)
+    sample = Sample(**{**GOOD, "views": {"front": frames}, "frame_rate_hz": 2.0})
+    assert (sample.views["front"].shape, sample.frame_rate_hz) == ((2, 3, 4, 5), 2.0)

@@ -31,6 +31,7 @@ def test_good_blocks_pass(check):
           - gripper
         state: [observation.state, {column: gripper, channels: [0]}]
         views: {cam_high: observation.images.top}
+        history: {frames: 8, rate_hz: 2}
         decisions: lab-decisions.json
       - {root: data/b, embodiment: b}
 """)
@@ -49,6 +50,14 @@ def test_everything_else_is_left_to_the_command_line(text, tmp_path):
         (
             "{root: a, embodimnt: b}",
             r"line 9: data.init_args.sets\[0\] .* got 'embodimnt'. Did you mean 'embodiment'\?",
+        ),
+        (
+            "{root: a, embodiment: b, history: {frames: 8, rate: 2}}",
+            r"sets\[0\].history must have known keys, got 'rate'. Did you mean 'rate_hz'\?",
+        ),
+        (
+            "{root: a, embodiment: b, history: {frames: 8}}",
+            r"sets\[0\].history must have the keys \['frames', 'rate_hz'\], got \['frames'\]",
         ),
         ("{root: a}", r"line 9: data.init_args.sets\[0\] must have the keys \['root', 'embodiment'\], got \['root'\]"),
         (

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from vla_kit.data import ChunkDataset, EpisodeInfo, EpisodeReader, TrajectoryDataset
+from vla_kit.embodiment import History
 from vla_kit.errors import DataError, SettingError
 
 
@@ -175,3 +176,48 @@ def test_states_are_those_of_the_frame_and_of_the_beginning_of_a_trajectory():
 def test_without_state_columns_samples_have_no_state():
     assert ChunkDataset(StatelessReader(), horizon=2)[0].state is None
     assert TrajectoryDataset(StatelessReader(), horizon=5)[0].state is None
+
+
+def shades(sample):
+    return sample.views["front"][:, 0, 0, 0].tolist()
+
+
+def test_a_history_ends_with_the_frame_of_the_item_and_is_never_filled_up():
+    dataset = ChunkDataset(CountingReader(), horizon=1, history=History(frames=3, rate_hz=5))  # every second frame
+    assert [shades(sample) for sample in dataset] == [[0], [1], [0, 2], [0], [0], [1], [0, 2], [1, 3], [0, 2, 4]]
+    assert {sample.frame_rate_hz for sample in dataset} == {5}
+    assert dataset[8].views["front"].shape == (3, 3, 2, 2)
+    assert [shades(sample) for sample in dataset.__getitems__([8, 2, 4])] == [[0, 2, 4], [0, 2], [0]]
+
+
+def test_a_history_of_one_frame_is_a_history():
+    sample = ChunkDataset(CountingReader(), horizon=1, history=History(frames=1, rate_hz=1))[1]
+    assert sample.views["front"].shape == (1, 3, 2, 2)
+    assert ChunkDataset(CountingReader(), horizon=1)[1].frame_rate_hz is None
+
+
+def test_the_frames_of_a_batch_are_read_once():
+    calls = []
+
+    class Asked(CountingReader):
+        def frames(self, index, indices):
+            calls.append((index, list(indices)))
+            return super().frames(index, indices)
+
+    ChunkDataset(Asked(), horizon=1, history=History(frames=3, rate_hz=10)).__getitems__([8, 7, 0, 2])
+    assert calls == [(0, [0, 1, 2]), (2, [1, 2, 3, 4])]
+
+
+def test_a_history_needs_a_rate_that_repeats_no_frame():
+    with pytest.raises(SettingError, match=r"rate_hz must be at most the recorded 10\.0 Hz, got 20 Hz"):
+        ChunkDataset(CountingReader(), horizon=1, history=History(frames=2, rate_hz=20))
+    reader = CountingReader()
+    reader.rate_hz = None
+    with pytest.raises(SettingError, match="history must be left out where the rate is unknown"):
+        ChunkDataset(reader, horizon=1, history=History(frames=2, rate_hz=2))
+
+
+def test_readers_without_views_have_none_in_a_history():
+    reader = CountingReader()
+    reader.frames = lambda index, indices: {}
+    assert ChunkDataset(reader, horizon=1, history=History(frames=2, rate_hz=2))[5].views == {}

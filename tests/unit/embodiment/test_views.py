@@ -29,7 +29,7 @@ def test_bad_tags(tag):
             function(tag)
 
 
-@pytest.mark.parametrize("tag", ["im", "vision", "object_ref", "box", "quad"])
+@pytest.mark.parametrize("tag", ["im", "vision", "object_ref", "box", "quad", "audio"])
 def test_special_tokens_of_the_tokenizer_are_out_of_reach(tag):
     with pytest.raises(SettingError, match=rf"tag must not be one of .*got '{tag}'"):
         wrap_view(tag, "IMG")

@@ -183,3 +183,20 @@ def test_a_prefix_that_does_not_fit_is_refused(policy):
         policy.act([seen("arm")], prefixes=[prefix])
     with pytest.raises(ShapeError, match="one entry per observation"):
         policy.act([seen("arm")], prefixes=[])
+
+
+@pytest.mark.parametrize("history", ["images", "video"])
+def test_a_policy_sees_a_history(parts, history):
+    backbone = tiny_qwen3_vl(
+        corpus=["push the block"], view_tags=["cam"], image_size=32, hidden=32, vision_layers=1, history=history
+    )
+    policy = Policy(**parts | {"backbone": backbone})
+    dark, bright = (np.full((32, 32, 3), level, dtype=np.uint8) for level in (0, 250))
+
+    def act(*pictures):
+        views = {"cam": np.stack(pictures)}
+        observation = PolicyObservation(embodiment="arm", instruction="push", views=views, frame_rate_hz=2.0)
+        return policy.act([observation], generator=generators(0))[0]
+
+    assert act(dark, dark, bright).shape == (4, 2)
+    assert not np.allclose(act(dark, dark, bright), act(dark, bright, bright))

@@ -34,3 +34,15 @@ def test_refuses():
         image_tensor(np.zeros((4, 4), dtype=np.uint8), tag="cam")
     with pytest.raises(ShapeError, match=r"got \(4, 4, 4\)"):
         image_tensor(np.zeros((4, 4, 4), dtype=np.uint8), tag="cam")
+
+
+def test_frames_of_a_history():
+    pictures = np.arange(2 * 4 * 5 * 3, dtype=np.uint8).reshape(2, 4, 5, 3)
+    frames = image_tensor(pictures, tag="cam")
+    assert frames.shape == (2, 3, 4, 5)
+    for frame, picture in zip(frames, pictures, strict=True):
+        assert torch.equal(frame, image_tensor(picture, tag="cam"))
+    assert torch.equal(image_tensor(frames, tag="cam"), frames)
+    assert torch.equal(image_tensor(frames.numpy(), tag="cam"), frames)
+    with pytest.raises(ShapeError, match=r"or frames of it, got \(0, 4, 5, 3\)"):
+        image_tensor(pictures[:0], tag="cam")

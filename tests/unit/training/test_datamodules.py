@@ -11,6 +11,7 @@ from vla_kit.data.augment import RandomShift
 from vla_kit.data.balanced_shares import BalancedShares
 from vla_kit.data.demonstration_set import DemonstrationSet
 from vla_kit.data.lazy_parts import LazyParts
+from vla_kit.embodiment import History
 from vla_kit.errors import DataError, SettingError, StatisticsError
 from vla_kit.training.demonstrations import DemonstrationDataModule
 from vla_kit.training.text_to_action import TextToActionDataModule
@@ -199,3 +200,16 @@ def test_a_recorded_action_that_is_no_number_ends_the_run_before_training(kind, 
         DataError, match=r"action must be finite, got nan in episode 1, frame 1, channel 0. Leave the epis"
     ):
         attach(kind(sets=[broken]), module)
+
+
+def test_a_history_reaches_the_backbone_in_training_and_validation(module, make_set):
+    one = replace(make_set("arm", lengths=(8, 8)), history=History(frames=3, rate_hz=5))
+    settings = {"batch_size": 4, "validation_share": 0.5, "validation_stride": 1, "augment": RandomShift(2)}
+    data = attach(DemonstrationDataModule(sets=[one], **settings), module, max_steps=2)
+    for loader in (data.train_dataloader(), data.val_dataloader()):
+        frames = [len(batch.backbone_inputs["image_grid_thw"]) for batch in loader]
+        assert max(frames) > 4  # more images than samples
+    shown = [sample.views["cam"] for sample in LazyParts(data._validation)]
+    assert [len(frames) for frames in shown] == [1, 1, 2, 2, 3, 3, 3, 3]
+    batch = next(iter(data.val_dataloader()))
+    assert module.backbone(batch.backbone_inputs).hidden.isfinite().all()
