@@ -10,14 +10,14 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src"
 PACKAGE = SOURCE / "vla_kit"
 LIGHT = ["__init__", "errors", "shapes", "protocols", "actions", "flow", "embodiment", "heads", "losses"]
-FOLDERS = ["backbones", "data", "metrics", "envs", "policy", "training", "evaluation"]
+FOLDERS = ["backbones", "data", "metrics", "envs", "policy", "training", "evaluation", "serving"]
 ALLOWED = {"einops", "jaxtyping", "numpy", "roma", "torch", "vla_kit"}
 SIMULATORS = ["dm_control", "glfw", "gym_aloha", "gymnasium", "metaworld", "mujoco"]
 HEAVY = [
     *SIMULATORS,
     *("accelerate", "av", "datasets", "huggingface_hub", "jsonargparse", "lightning", "matplotlib", "pandas", "peft"),
     *("PIL", "pyarrow", "pytorch_lightning", "rich", "safetensors", "scipy", "timm", "tokenizers", "torchmetrics"),
-    *("torchvision", "transformers"),
+    *("torchvision", "transformers", "msgpack", "prometheus_client", "websockets"),
 ]
 
 PROGRAM = """

@@ -13,6 +13,7 @@ __all__ = [
     "MissingStatisticsError",
     "MissingToolError",
     "NonFiniteError",
+    "OverloadError",
     "SettingError",
     "ShapeError",
     "StatisticsError",
@@ -50,6 +51,10 @@ class MissingStatisticsError(VLAKitError, LookupError):
 
 class EmbodimentError(VLAKitError, LookupError):
     """An embodiment name is unknown."""
+
+
+class OverloadError(VLAKitError, RuntimeError):
+    """A server has more to do than it may queue; asking again later may succeed."""
 
 
 class CheckpointError(VLAKitError, RuntimeError):

@@ -33,7 +33,8 @@ def with_adapters(theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor], *, s
         raise CheckpointError(
             f"checkpoint must have adapters only where the module has some, got {source} with {len(lost)} more: "
             f"{', '.join(lost[:_SHOWN])}. Build the module with add_lora as that run did; or load the checkpoint "
-            "there, call vla_kit.backbones.lora.merge_lora(module.backbone) and save {'state_dict': module.state_dict()}."
+            "there, call vla_kit.backbones.lora.merge_lora(module.backbone), and save "
+            "{'state_dict': module.state_dict()}."
         )
     new = _adapted(ours) - _adapted(theirs)
     renamed = {f"{name}.{leaf}": f"{name}{_BASE}{leaf}" for name, leaf in _base_weights(ours) if name in new}
