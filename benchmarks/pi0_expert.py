@@ -87,7 +87,7 @@ class Ours(nn.Module):
 
     def __init__(self, size: HeadSize, settings: argparse.Namespace) -> None:
         super().__init__()
-        self.head = StateTokenHead(size.build("cached"), context_width=size.context_width, state_channels=STATE)
+        self.head = StateTokenHead(size.build("cached"), state_channels=STATE)
         self.solver = Euler(steps=settings.steps)
         self.loss = FlowMatchingLoss(BetaTime(), draws=1)
         self.batch = inputs(size, settings, settings.batch)

@@ -201,7 +201,7 @@ class Policy:
             channels=self.channels,
             temperature=self.temperature,
             inpainting=self.inpainting,
-            state_normalizer=None if self.states is None else self.states.normalizer,
+            state_normalizer=self.state_normalizer,
         )
 
     def push_to_hub(
@@ -232,6 +232,11 @@ class Policy:
         with tempfile.TemporaryDirectory() as temporary:
             self.save(Path(temporary) / "policy")
             return upload_policy(Path(temporary) / "policy", repo_id, private=private, token=token, message=message)
+
+    @property
+    def state_normalizer(self) -> QuantileNormalizer | None:
+        """Statistics of the states; None for a policy that reads none."""
+        return None if self.states is None else self.states.normalizer
 
     @property
     def device(self) -> torch.device:

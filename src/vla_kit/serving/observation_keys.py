@@ -1,5 +1,6 @@
 """From what a client sends to what a policy takes: where each robot's messages keep pictures, words and state."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -66,14 +67,16 @@ class ObservationReader:
     """Turns the messages of clients into observations, and refuses what the policy should not see.
 
     A message says which robot it comes from under `embodiment`, unless only one robot is served. Pictures are uint8
-    arrays, colour last or first, or the bytes of a JPEG or PNG. The plain form of a message, whatever the robot's keys:
+    arrays, colour last or first, or the bytes of a JPEG or PNG. Where a policy sees a history, the frames of a view are
+    stacked, oldest first, and the message says their `frame_rate_hz`. The plain form of a message, whatever the
+    robot's keys:
     `{"embodiment": ..., "instruction": ..., "views": {tag: picture}, "state": ...}`.
 
     Args:
         robots: One entry per robot, each with an embodiment of its own.
         state_sizes: Embodiment -> numbers of the state, for the robots whose state the policy reads. The others may
             send one, of any size.
-        max_pixels: Largest height times width of a picture.
+        max_pixels: Largest height times width of a picture, times its frames.
 
     Raises:
         SettingError: If there is no robot or two share an embodiment.
@@ -147,7 +150,13 @@ class ObservationReader:
         state = self._state(_find(message, "state" if plain else robot.state), robot, plain=plain)
         pictures = _plain_pictures(message, robot) if plain else _pictures(message, robot)
         views = {tag: self._view(picture, tag=tag) for tag, picture in pictures.items()}
-        return PolicyObservation(embodiment=robot.embodiment, instruction=words, views=views, state=state)
+        return PolicyObservation(
+            embodiment=robot.embodiment,
+            instruction=words,
+            views=views,
+            state=state,
+            frame_rate_hz=_rate(message.get("frame_rate_hz")),
+        )
 
     def _robot(self, message: Mapping[str, Any]) -> ObservationKeys:
         name = message.get("embodiment")
@@ -173,7 +182,7 @@ class ObservationReader:
             raise DataError(f"{key} must be finite, got NaN or infinity. Check the robot's driver.")
         return numbers.astype(np.float32)
 
-    def _view(self, picture: Any, *, tag: str) -> UInt8[Tensor, "3 height image_width"]:  # noqa: ANN401
+    def _view(self, picture: Any, *, tag: str) -> UInt8[Tensor, "*frame 3 height image_width"]:  # noqa: ANN401
         if isinstance(picture, bytes):
             picture = decode_picture(picture, key=f"views[{tag!r}]", max_pixels=self.max_pixels)
         if not isinstance(picture, np.ndarray):
@@ -181,7 +190,7 @@ class ObservationReader:
                 f"views[{tag!r}] must be an array or the bytes of a JPEG or PNG, got {type(picture).__name__}."
             )
         tensor = image_tensor(picture, tag=tag)
-        if not 0 < tensor.shape[-2] * tensor.shape[-1] <= self.max_pixels:
+        if not 0 < tensor.numel() // 3 <= self.max_pixels:
             raise ShapeError(
                 f"views[{tag!r}] must have 1 to {self.max_pixels} pixels, got the shape {picture.shape}. Resize it."
             )
@@ -222,6 +231,14 @@ def _plain_pictures(message: Mapping[str, Any], robot: ObservationKeys) -> dict[
             f"views of {robot.embodiment!r} must be the pictures of {expected}, got {_names(sent)}. Send exactly these."
         )
     return {check_view_tag(tag): sent[tag] for tag in expected}
+
+
+def _rate(rate_hz: Any) -> float | None:  # noqa: ANN401
+    if rate_hz is None:
+        return None
+    if not isinstance(rate_hz, int | float) or not 0 < rate_hz < math.inf:
+        raise DataError(f"frame_rate_hz must be a number above 0, got {rate_hz!r}. Give frames per second.")
+    return float(rate_hz)
 
 
 def _names(message: Mapping[Any, Any]) -> list[str]:

@@ -77,7 +77,7 @@ def test_merging_keeps_outputs_and_gives_the_parameters_back(backbone):
     with pytest.raises(CheckpointError, match=r"model must have no adapters .* Call merge_lora first"):
         backbone.save_pretrained("nowhere")
     assert merge_lora(backbone).state_dict().keys() == names
-    torch.testing.assert_close(backbone(backbone.prepare(BATCH)).hidden, wanted, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(backbone(backbone.prepare(BATCH)).hidden, wanted, atol=1e-4, rtol=1e-4)
     assert not torch.allclose(plain(plain.prepare(BATCH)).hidden, wanted, atol=1e-3)
 
 
@@ -144,7 +144,7 @@ def test_merged_rows_are_saved_and_loaded(backbone, tmp_path):
     wanted = trained(backbone)(backbone.prepare(BATCH)).hidden
     merge_lora(backbone).save_pretrained(tmp_path)
     loaded = QwenVLBackbone.from_pretrained(tmp_path, view_tags=["ego"], image_size=32)
-    torch.testing.assert_close(loaded(loaded.prepare(BATCH)).hidden, wanted, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(loaded(loaded.prepare(BATCH)).hidden, wanted, atol=1e-4, rtol=1e-4)
 
 
 def test_without_view_tags_there_is_nothing_but_lora():

@@ -108,7 +108,7 @@ def main(case: str) -> None:
         compare(dit(case), whole=True)
     elif case == "state_and_anchor":
         inner = AnchoredHead(dit(), context_width=WIDTH, horizon=4)
-        compare(StateTokenHead(inner, context_width=WIDTH, state_channels=3), whole=True)
+        compare(StateTokenHead(inner, state_channels=3), whole=True)
     elif case == "per_robot":
         compare(dit(projection=partial(PerEmbodimentProjection, embodiments=["arm", "crane"])), whole=False)
     else:

@@ -64,6 +64,14 @@ def test_colour_first_and_compressed_pictures_are_the_same_picture():
     assert torch.equal(last, png)
 
 
+def test_frames_of_a_history_reach_the_policy_with_their_rate():
+    frames = np.stack([picture(value) for value in (1, 2, 3)])
+    seen = ObservationReader([ARM])({"observation/image": frames, "prompt": "go", "frame_rate_hz": 2})
+    assert seen.views["cam_high"].shape == (3, 3, 8, 8)
+    assert seen.views["cam_high"][:, 0, 0, 0].tolist() == [1, 2, 3]
+    assert seen.frame_rate_hz == 2.0
+
+
 def test_a_robot_with_one_task_needs_no_words():
     reader = ObservationReader([ObservationKeys(embodiment="arm", default_instruction="sort the screws")])
     assert reader({"observation/image": picture()}).instruction == "sort the screws"
@@ -115,7 +123,7 @@ GOOD = {"front": picture(), "images": {"hand": picture()}, "prompt": "lift", "em
         ({"front": picture().astype(np.float32)}, DtypeError, r"views\['cam_high'\] must be uint8"),
         ({"front": picture()[:, :, 0]}, ShapeError, r"views\['cam_high'\] must have the shape"),
         ({"front": np.zeros((8, 8, 4), dtype=np.uint8)}, ShapeError, r"views\['cam_high'\] must have the shape"),
-        ({"front": np.zeros((0, 8, 3), dtype=np.uint8)}, ShapeError, "must have 1 to 100 pixels"),
+        ({"front": np.zeros((8, 0, 3), dtype=np.uint8)}, ShapeError, "must have 1 to 100 pixels"),
         ({"front": picture(size=11)}, ShapeError, "must have 1 to 100 pixels"),
         ({"front": b"\xff\xd8\xff garbage"}, DataError, r"views\['cam_high'\] must be a whole JPEG or PNG"),
         (
@@ -129,6 +137,11 @@ GOOD = {"front": picture(), "images": {"hand": picture()}, "prompt": "lift", "em
         ({"observation/state": [1.0, "a"]}, DataError, "observation/state of 'crane' must be one row of numbers"),
         ({"observation/state": [[1.0], 2.0]}, DataError, "observation/state of 'crane' must be one row of numbers"),
         ({"observation": {"state": "full"}}, DataError, "observation/state of 'crane' must be one row of numbers"),
+        ({"front": np.zeros((2, 8, 8, 3), dtype=np.uint8)}, ShapeError, "must have 1 to 100 pixels"),
+        ({"front": np.zeros((0, 8, 8, 3), dtype=np.uint8)}, ShapeError, r"views\['cam_high'\] must have the shape"),
+        ({"frame_rate_hz": 0}, DataError, "frame_rate_hz must be a number above 0, got 0"),
+        ({"frame_rate_hz": float("nan")}, DataError, "frame_rate_hz must be a number above 0, got nan"),
+        ({"frame_rate_hz": "2"}, DataError, "frame_rate_hz must be a number above 0, got '2'"),
         ({"views": {}, "instruction": "lift"}, DataError, "views must map view tags to pictures"),
         ({"views": [picture()], "instruction": "lift"}, DataError, "views must map view tags to pictures, got list"),
         (
