@@ -1,7 +1,7 @@
 """What clients do wrong costs them their connection and nobody else anything."""
 
 import asyncio
-import os
+import random
 import resource
 import struct
 
@@ -136,7 +136,9 @@ async def answered(port, value=8):
 
 
 @pytest.mark.parametrize(
-    "sent", [b"", b"\x82", announce(1000), announce(1000) + b"half", announce(9, whole=False) + b"9 letters"]
+    "sent",
+    [b"", b"\x82", announce(1000), announce(1000) + b"half", announce(9, whole=False) + b"9 letters"],
+    ids=["nothing", "half a header", "a header", "half a message", "a part without an end"],
 )
 def test_half_a_message_and_no_more(sent):
     async def scenario(server, port, policy):
@@ -153,7 +155,11 @@ def test_half_a_message_and_no_more(sent):
     assert counted["answered"] == 2
 
 
-@pytest.mark.parametrize("sent", [b"\xff" * 64, b"GET / HTTP/1.1\r\n\r\n" * 4, os.urandom(64)])
+@pytest.mark.parametrize(
+    "sent",
+    [b"\xff" * 64, b"GET / HTTP/1.1\r\n\r\n" * 4, random.Random(0).randbytes(64)],
+    ids=["ones", "another request", "anything"],
+)
 def test_bytes_that_are_no_frames(sent):
     async def scenario(server, port, policy):
         reader, writer = await shake_hands(port)
