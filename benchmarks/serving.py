@@ -89,15 +89,13 @@ def tiny_policy() -> Policy:
     spec = preset(ROBOT)
     size = spec.action_space.size
     return Policy(
-        tiny_qwen3_vl(
-            corpus=["put the carrot on the plate"], view_tags=["cam_high", "cam_left_wrist"], hidden=64, patch_size=16
-        ),
-        head=DiTHead(context_width=64, channels=8, width=64, depth=2, num_heads=2, mlp_hidden=128, attention="cached"),
+        tiny_qwen3_vl(corpus=[WORDS], view_tags=["cam_high", "cam_left_wrist"], hidden=32, patch_size=16),
+        head=DiTHead(context_width=32, channels=8, width=32, depth=2, num_heads=2, mlp_hidden=32, attention="cached"),
         prompter=EmbodimentPrompter([spec]),
         normalizer=QuantileNormalizer(
             {ROBOT: QuantileStats(q01=torch.zeros(size), q99=torch.ones(size))}, spaces={ROBOT: spec.action_space}
         ),
-        solver=Euler(steps=4),
+        solver=Euler(steps=10),
         channels=8,
     )
 

@@ -32,7 +32,7 @@ from demo import (
 )
 from jsonargparse import auto_cli
 
-from vla_kit.envs import PolicyEnv, StepResult, make_env, robot_state
+from vla_kit.envs import EnvHere, PolicyEnv, StepResult, make_env, robot_state
 from vla_kit.envs.collect import RecordedEpisode
 from vla_kit.evaluation.atomic import write_atomically
 from vla_kit.evaluation.rollout import evaluate
@@ -192,7 +192,11 @@ def train_and_evaluate(run: Run) -> float:
     for trial in run.variant.trials:
         with clock.measure("evaluation"):
             found = evaluate(
-                policy, partial(make_trial, trial), evaluation_seeds(run.episodes), replan_every=16, num_envs=5
+                policy,
+                partial(make_trial, trial),
+                evaluation_seeds(run.episodes),
+                replan_every=16,
+                workers=[EnvHere() for _ in range(5)],
             )
         successes.append(sum(episode.success for episode in found))
     seconds = sum(clock.seconds.values())

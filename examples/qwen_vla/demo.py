@@ -26,7 +26,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from vla_kit.data.lerobot_writer import LeRobotWriter
 from vla_kit.embodiment import preset
-from vla_kit.envs import find_task, make_env
+from vla_kit.envs import env_workers, find_task, make_env
 from vla_kit.envs.collect import RecordedEpisode, collect
 from vla_kit.evaluation.atomic import write_atomically
 from vla_kit.evaluation.curves import read_curve
@@ -146,14 +146,14 @@ def main(
         print(f"evaluated before: {report} (remove it to evaluate again)")
         return
     clock.forget("evaluation")  # one that was interrupted begins anew
-    with clock.measure("evaluation"):
+    with clock.measure("evaluation"), env_workers(8) as simulators:
         table, episodes = evaluate_tasks(
             policy,
             [task.name for task in tasks],
             episodes=evaluation_episodes,
             baseline_episodes=baseline_episodes,
             replan_every=replan_every,
-            num_envs=5,
+            workers=simulators,
         )
     table = EvaluationTable(tasks=table.tasks, seconds=clock.seconds)
     write_results(table, output / "summary.json", command=command)
@@ -169,7 +169,7 @@ def main(
         curves={
             f"{name}: training loss": {"loss": smooth(read_curve(run, "train/loss"))} for name, run in runs.items()
         },
-        videos=episodes,
+        episodes=episodes,
     )
     for row in table.tasks:
         told = "" if row.swapped is None else f", told the other sentence {row.swapped}"

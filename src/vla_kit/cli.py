@@ -17,7 +17,9 @@ from lightning.pytorch.plugins.io import CheckpointIO
 
 import vla_kit.training._parsing  # noqa: F401  (lets the parser read our types)
 from vla_kit.data.set_blocks import check_set_blocks
+from vla_kit.envs import EnvRecipe
 from vla_kit.errors import VLAKitError
+from vla_kit.policy.place import local_policy
 from vla_kit.training.atomic_checkpoint import AtomicCheckpointIO
 from vla_kit.training.final_checkpoint import FinalCheckpoint
 from vla_kit.training.finite_gradients import FiniteGradients
@@ -146,47 +148,60 @@ def _checkpoint_folder(root: str) -> str:
 
 def evaluate_checkpoint(
     checkpoint: str,
-    tasks: list[str],
     output: str,
+    tasks: list[str] | None = None,
+    envs: list[dict[str, Any]] | None = None,
+    shifts: list[str] | None = None,
     episodes: int = 20,
     baseline_episodes: int = 20,
     replan_every: int = 8,
-    num_envs: int = 10,
+    workers: int = 4,
+    timeout_s: float = 60.0,
     image_size: int = 96,
     temperature: float | None = None,
     record: int = 1,
 ) -> None:
-    """Evaluate a policy, and write `summary.json` and `report.html`.
+    """Evaluate a policy, and write `summary.json`, `report.html` and every episode.
+
+    The same command again goes on where an earlier one was stopped.
 
     Args:
         checkpoint: Checkpoint of a `VLAModule` that the command line trained, folder of `Policy.save`, or hub id.
-        tasks: Names, such as `metaworld/faucet-open`.
         output: Folder to write to.
-        episodes: Episodes of the policy per task.
+        tasks: Names, such as `metaworld/faucet-open`.
+        envs: Environments of your own, each `class_path` and `init_args` of a class, such as
+            `vla_kit.envs.gymnasium_env.GymnasiumEnv`.
+        shifts: Changes to evaluate the tasks under too: camera, light, texture, distractors, pose, instruction.
+        episodes: Episodes of the policy per task and per shift.
         baseline_episodes: Episodes of the expert and of random actions per task; 0 leaves them out.
         replan_every: Actions used of each chunk.
-        num_envs: Environments at a time.
+        workers: Processes with one environment each; 0 runs one environment in this process.
+        timeout_s: Longest time that a worker may take for one chunk, for a video or an episode of a baseline [s].
         image_size: Height and width of the pictures, as in training [pixel].
         temperature: Factor on the noise; where None that of the folder, and 1 for a checkpoint.
         record: Show so many successes and failures per task.
     """
-    from vla_kit.evaluation.report import write_report
-    from vla_kit.evaluation.suite import evaluate_tasks
+    from vla_kit.evaluation.command import evaluate_into, fingerprint_policy
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    table, kept = evaluate_tasks(
-        load_policy(checkpoint, device=device, temperature=temperature),
-        tasks,
+    place = Path(checkpoint)
+    source = place if place.suffix == ".ckpt" or place.is_file() else local_policy(checkpoint)
+    fingerprint = fingerprint_policy(source)
+    policy = load_policy(source, device="cuda" if torch.cuda.is_available() else "cpu", temperature=temperature)
+    evaluate_into(
+        output,
+        policy,
+        identity={"checkpoint": fingerprint, "temperature": policy.temperature},
+        notes=[f"Checkpoint: {checkpoint}"],
+        tasks=tasks or (),
+        envs=[EnvRecipe.parse(block) for block in envs or ()],
+        shifts=shifts or (),
         episodes=episodes,
         baseline_episodes=baseline_episodes,
         replan_every=replan_every,
-        num_envs=num_envs,
+        workers=workers,
+        timeout_s=timeout_s,
         image_size=image_size,
         record=record,
-    )
-    table.write_json(Path(output) / "summary.json")
-    write_report(
-        Path(output) / "report.html", table, title="Evaluation", notes=[f"Checkpoint: {checkpoint}"], videos=kept
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from vla_kit import cli
 from vla_kit.cli import VLACLI, main
@@ -200,6 +201,7 @@ def test_evaluates_a_checkpoint(stacked, tmp_path, monkeypatch):
     VLACLI([*stacked("fit", "stage3_sft.yaml"), *QUICK, f"--trainer.default_root_dir={tmp_path}"])
     arguments = ["--checkpoint", str(tmp_path / LAST), "--tasks", "[metaworld/reach]"]
     arguments += ["--output", str(tmp_path / "out"), "--episodes=1", "--baseline_episodes=1", "--replan_every=16"]
+    arguments += ["--workers=1"]
     main(["evaluate", *arguments])
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["tasks"][0]["episodes"] == 1
@@ -220,6 +222,37 @@ def test_a_checkpoint_becomes_a_folder_that_acts_alike(stacked, tmp_path):
     assert np.array_equal(first, second)
     with pytest.raises(SystemExit, match=r"vla-kit policy must be one of .*vla-kit policy save"):
         main(["policy"])
+
+
+def test_evaluates_in_an_environment_of_your_own(stacked, tmp_path, monkeypatch):
+    pytest.importorskip("gymnasium")
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "unit" / "envs"))
+    VLACLI([*stacked("fit", "stage3_sft.yaml"), *QUICK, f"--trainer.default_root_dir={tmp_path}"])
+    settings = {
+        "checkpoint": str(tmp_path / LAST),
+        "output": str(tmp_path / "out"),
+        "episodes": 2,
+        "baseline_episodes": 1,
+        "workers": 1,
+        "envs": [
+            {
+                "class_path": "vla_kit.envs.gymnasium_env.GymnasiumEnv",
+                "init_args": {
+                    "id": "toy_gymnasium:toy/Dot-v0",
+                    "embodiment": "metaworld_sawyer",
+                    "views": {"cam_high": "observation.images.top"},
+                    "rate_hz": 20,
+                    "sentences": ["open the drawer"],
+                    "settings": {"channels": 4},
+                },
+            }
+        ],
+    }
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(settings))
+    main(["evaluate", "--config", str(tmp_path / "own.yaml")])
+    (row,) = json.loads((tmp_path / "out" / "summary.json").read_text())["tasks"]
+    assert (row["name"], row["episodes"], row["errors"], row["expert"]) == ("toy/Dot-v0", 2, 0, None)
+    assert row["random"] is not None
 
 
 def test_the_example_script_starts_the_same_command_line(monkeypatch, capsys):

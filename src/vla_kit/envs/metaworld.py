@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from vla_kit.envs._mujoco import mujoco
+from vla_kit.envs.metaworld_shifts import MetaWorldShift
 from vla_kit.envs.mujoco_camera import FreeCamera
 from vla_kit.envs.protocol import Action, Pictures, SimulationError, State, StepResult, check_action, check_seed
 from vla_kit.envs.tasks import TASKS
@@ -53,9 +54,10 @@ class MetaWorldEnv:
         image_size: Height and width of a picture [pixels].
         frame_skip: Simulator steps per decision; 4 gives 20 Hz.
         max_steps: Decisions after which an unsolved episode ends.
+        shift: Change of the scene, a key of `vla_kit.envs.SHIFTS`; none where None.
 
     Raises:
-        SettingError: If the task is unknown or a number is not positive.
+        SettingError: If the task or the shift is unknown or a number is not positive.
 
     Examples:
         >>> env = MetaWorldEnv("faucet-open")
@@ -69,7 +71,9 @@ class MetaWorldEnv:
         Meta-World+ (McLean et al. 2025, arXiv 2505.11289), v3 tasks. Not a benchmark of the Qwen-VLA paper.
     """
 
-    def __init__(self, task: str, *, image_size: int = 96, frame_skip: int = 4, max_steps: int = 50) -> None:
+    def __init__(
+        self, task: str, *, image_size: int = 96, frame_skip: int = 4, max_steps: int = 50, shift: str | None = None
+    ) -> None:
         if f"metaworld/{task}" not in TASKS:
             raise SettingError(f"task must be one of {_names()}, got {task!r}. Add sentences for it to TASKS.")
         if frame_skip < 1:
@@ -92,6 +96,7 @@ class MetaWorldEnv:
             elevation=-35.0,
             show_sites=task in _GOAL_VISIBLE,
         )
+        self._shift = None if shift is None else MetaWorldShift(shift, self._simulator, self._camera)
         self._state: Any = None
         self._instruction = ""
         self._decisions = 0
@@ -156,6 +161,8 @@ class MetaWorldEnv:
         """
         simulator = self._simulator
         simulator.seed(check_seed(seed))
+        if self._shift is not None:
+            self._shift.before_reset(seed)
         simulator.reset()
         # Some tasks move the object after the last forward pass: without one, the first picture and state are stale.
         mujoco.mj_forward(simulator.model, simulator.data)
@@ -163,6 +170,8 @@ class MetaWorldEnv:
             simulator._set_pos_site(site, position)
         simulator._prev_obs = simulator._get_curr_obs_combined_no_goal()
         self._state = simulator._get_obs()
+        if self._shift is not None:
+            self._shift.after_reset(seed)
         self._instruction = self._task.instruction(seed)
         self._decisions = 0
         self._done = self._success = False

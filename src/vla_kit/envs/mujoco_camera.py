@@ -6,7 +6,7 @@ imported before: MuJoCo reads it once. Export it yourself (`osmesa`, `glfw`) to 
 
 import atexit
 import weakref
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
@@ -15,7 +15,34 @@ from vla_kit.envs._mujoco import check_renderer, mujoco, no_renderer
 from vla_kit.envs.protocol import SimulationError, check_frame
 from vla_kit.errors import SettingError
 
-__all__ = ["FreeCamera"]
+__all__ = ["CameraPlace", "FreeCamera", "Ornament"]
+
+_SHAPES = {
+    "ball": mujoco.mjtGeom.mjGEOM_SPHERE,
+    "box": mujoco.mjtGeom.mjGEOM_BOX,
+    "cylinder": mujoco.mjtGeom.mjGEOM_CYLINDER,
+}
+
+
+class CameraPlace(NamedTuple):
+    """Where a free camera is and looks; see `FreeCamera`."""
+
+    lookat: tuple[float, float, float]
+    distance: float
+    azimuth: float
+    elevation: float
+
+
+class Ornament(NamedTuple):
+    """Something that is drawn and not simulated: an upright `box`, `ball` or `cylinder` as high as it is wide.
+
+    `radius` is half of its width and `position` its middle [m]; `colour` is RGB in [0, 1].
+    """
+
+    shape: str
+    radius: float
+    position: tuple[float, float, float]
+    colour: tuple[float, float, float]
 
 
 class FreeCamera:
@@ -70,15 +97,34 @@ class FreeCamera:
         self._image_size = image_size
         self._camera = mujoco.MjvCamera()
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FREE
-        self._camera.lookat[:] = lookat
-        self._camera.distance = distance
-        self._camera.azimuth = azimuth
-        self._camera.elevation = elevation
+        self.place = CameraPlace(lookat, distance, azimuth, elevation)
+        self.ornaments: tuple[Ornament, ...] = ()
+        self._stale_textures: set[int] = set()
+        self.show_sites = show_sites
         self._option = mujoco.MjvOption()
         if not show_sites:
             self._option.sitegroup[:] = 0
         self._renderer: Any = None
         self._closed = False
+
+    @property
+    def place(self) -> CameraPlace:
+        """Where the camera is and looks; may be set at any time."""
+        return self._place
+
+    @place.setter
+    def place(self, place: CameraPlace) -> None:
+        self._place = place
+        self._camera.lookat[:] = place.lookat
+        self._camera.distance, self._camera.azimuth, self._camera.elevation = place[1:]
+
+    def refresh_texture(self, texture: int) -> None:
+        """Draw from now on what `model.tex_data` holds for a texture.
+
+        Args:
+            texture: Its number in the model.
+        """
+        self._stale_textures.add(texture)
 
     def render(self, data: Any, *, tag: str) -> UInt8[np.ndarray, "height image_width 3"]:  # noqa: ANN401  (MjData)
         """Draw the scene as it stands in `data`.
@@ -102,8 +148,16 @@ class FreeCamera:
             except Exception as error:  # the bindings raise whatever the driver gives them
                 raise no_renderer(error) from error
             atexit.register(_close, weakref.ref(self))  # runs before MuJoCo ends EGL, as it was registered after
-        self._renderer.update_scene(data, camera=self._camera, scene_option=self._option)
-        return check_frame(self._renderer.render(), tag=tag)
+        renderer = self._renderer
+        renderer.update_scene(data, camera=self._camera, scene_option=self._option)
+        for ornament in self.ornaments:
+            _draw(renderer.scene, ornament)
+        if self._stale_textures:
+            renderer.render()  # makes its context current
+            for texture in self._stale_textures:
+                mujoco.mjr_uploadTexture(self._model, renderer._mjr_context, texture)
+            self._stale_textures.clear()
+        return check_frame(renderer.render(), tag=tag)
 
     def close(self) -> None:
         """Free the graphics context; closing twice is fine."""
@@ -116,6 +170,19 @@ class FreeCamera:
     def __del__(self) -> None:
         if getattr(self, "_renderer", None) is not None:
             self.close()
+
+
+def _draw(scene: Any, ornament: Ornament) -> None:  # noqa: ANN401 (mujoco.MjvScene)
+    """Add an ornament to what is drawn next."""
+    mujoco.mjv_initGeom(
+        scene.geoms[scene.ngeom],
+        _SHAPES[ornament.shape],
+        np.full(3, ornament.radius),
+        np.array(ornament.position, dtype=np.float64),
+        np.eye(3).reshape(-1),
+        np.array([*ornament.colour, 1.0], dtype=np.float32),
+    )
+    scene.ngeom += 1
 
 
 def _close(camera: "weakref.ref[FreeCamera]") -> None:

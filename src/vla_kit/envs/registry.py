@@ -4,7 +4,9 @@ from importlib import import_module
 from typing import Any, Final
 
 from vla_kit.envs.protocol import Expert, PolicyEnv
+from vla_kit.envs.shifts import find_shift
 from vla_kit.envs.tasks import find_task
+from vla_kit.errors import SettingError
 
 __all__ = ["make_env", "make_expert"]
 
@@ -14,7 +16,9 @@ _EXPERTS: Final = {
 }
 
 
-def make_env(name: str, *, image_size: int = 96, frame_skip: int = 4, max_steps: int | None = None) -> PolicyEnv:
+def make_env(
+    name: str, *, image_size: int = 96, frame_skip: int = 4, max_steps: int | None = None, shift: str | None = None
+) -> PolicyEnv:
     """Make an environment.
 
     Args:
@@ -22,12 +26,14 @@ def make_env(name: str, *, image_size: int = 96, frame_skip: int = 4, max_steps:
         image_size: Height and width of a picture [pixels].
         frame_skip: Simulator steps per decision.
         max_steps: Decisions after which an unsolved episode ends; the adapter's own number where None.
+        shift: Change of the scene, a key of `vla_kit.envs.SHIFTS`. A change of words needs none: set `instruction` to
+            `find_task(name).held_out_instruction(seed)`.
 
     Returns:
         The environment. Close it in the end.
 
     Raises:
-        SettingError: If there is no such task, or a number is not positive.
+        SettingError: If there is no such task, it has no such shift, or a number is not positive.
         MissingExtraError: If the simulator is not installed.
         SimulationError: If the system lacks the libraries that MuJoCo needs for rendering.
 
@@ -41,6 +47,13 @@ def make_env(name: str, *, image_size: int = 96, frame_skip: int = 4, max_steps:
     settings: dict[str, Any] = {"image_size": image_size, "frame_skip": frame_skip}
     if max_steps is not None:
         settings["max_steps"] = max_steps
+    if shift is not None:
+        if find_shift(shift, task=name).of_words:
+            raise SettingError(
+                f"shift must change the scene, got {shift!r}. Set env.instruction to find_task(name)."
+                "held_out_instruction(seed)."
+            )
+        settings["shift"] = shift
     module = import_module(f"vla_kit.envs.{simulator}")
     env: PolicyEnv = module.MetaWorldEnv(short, **settings) if simulator == "metaworld" else module.AlohaEnv(**settings)
     return env

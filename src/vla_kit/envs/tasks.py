@@ -29,6 +29,8 @@ class EnvTask:
         embodiment: Name of the robot, a key of the prompter and of the normaliser.
         sentences: Ways to say the task.
         disturbance: Noise for recording demonstrations.
+        held_out: Ways to say the task that no demonstration uses, to find out whether a policy understands more than
+            the sentences that it was trained on.
         shares_scene_with: Name of the task whose scenes equal those of this one, seed by seed and pixel by pixel.
             Only the instruction tells the two apart, and sentence `i` of one differs from sentence `i` of the other
             in the direction alone.
@@ -46,6 +48,7 @@ class EnvTask:
     embodiment: str
     sentences: tuple[str, ...]
     disturbance: Disturbance
+    held_out: tuple[str, ...] = ()
     shares_scene_with: str | None = None
 
     def __post_init__(self) -> None:
@@ -62,8 +65,28 @@ class EnvTask:
         Returns:
             One of `sentences`.
         """
-        rng = np.random.default_rng([seed, _INSTRUCTION_STREAM])
-        return self.sentences[int(rng.integers(len(self.sentences)))]
+        return _draw(self.sentences, seed)
+
+    def held_out_instruction(self, seed: int) -> str:
+        """Draw one of the sentences that no demonstration uses.
+
+        Args:
+            seed: Seed of the episode.
+
+        Returns:
+            One of `held_out`.
+
+        Raises:
+            SettingError: If there is none.
+        """
+        if not self.held_out:
+            raise SettingError(f"held_out must hold at least one sentence, got none for {self.name!r}. Write some.")
+        return _draw(self.held_out, seed)
+
+
+def _draw(sentences: tuple[str, ...], seed: int) -> str:
+    rng = np.random.default_rng([seed, _INSTRUCTION_STREAM])
+    return sentences[int(rng.integers(len(sentences)))]
 
 
 _SHAKE_SAWYER: Final = Disturbance(
@@ -160,6 +183,69 @@ _METAWORLD: Final[dict[str, tuple[str, ...]]] = {
     ),
 }
 
+
+def _faucet_held_out(side: str) -> tuple[str, ...]:
+    return (
+        f"make the faucet point to the {side}",
+        f"the lever of the tap should end up on the {side}",
+        f"grip the red lever and shift it to the {side}",
+        f"sweep the tap lever to the {side}",
+    )
+
+
+_HELD_OUT: Final[dict[str, tuple[str, ...]]] = {
+    "button-press-topdown": (
+        "make the red button go down",
+        "use the gripper to press what is red on the box",
+        "the button on the yellow box must be pressed from the top",
+        "drop onto the button until it clicks",
+    ),
+    "drawer-open": (
+        "get the drawer out of its case",
+        "make the green drawer stand open",
+        "draw the box out by the white grip",
+        "the drawer is shut, open it",
+    ),
+    "faucet-open": _faucet_held_out("right"),
+    "faucet-close": _faucet_held_out("left"),
+    "reach": (
+        "put the gripper where the red ball is",
+        "fly to the red dot",
+        "bring the fingers close to the red point",
+        "hover at the red sphere",
+    ),
+    "push": (
+        "get the puck to where the green ball is",
+        "the dark red disc belongs at the green point",
+        "nudge the red puck until it reaches the green spot",
+        "sweep the puck over to the green target",
+    ),
+    "handle-press": (
+        "make the red handle go down",
+        "lean on the handle until it is at the bottom",
+        "lower the handle of the grey box",
+        "force the red lever down",
+    ),
+    "drawer-close": (
+        "make the drawer disappear into its case",
+        "the drawer stands open, shut it",
+        "put the green drawer back in",
+        "press the drawer until nothing sticks out",
+    ),
+    "window-open": (
+        "get the window out of the way",
+        "shift the pane until the window is open",
+        "take the white grip and slide the pane aside",
+        "let some air in through the window",
+    ),
+    "coffee-button": (
+        "make the machine brew a coffee",
+        "switch the coffee machine on",
+        "poke the white button of the coffee maker",
+        "get a coffee started",
+    ),
+}
+
 _PARTNERS: Final = {"faucet-open": "metaworld/faucet-close", "faucet-close": "metaworld/faucet-open"}
 
 _ALL: Final = [
@@ -170,6 +256,7 @@ _ALL: Final = [
             embodiment="metaworld_sawyer",
             sentences=sentences,
             disturbance=_SHAKE_SAWYER,
+            held_out=_HELD_OUT[name],
             shares_scene_with=_PARTNERS.get(name),
         )
         for name, sentences in _METAWORLD.items()
@@ -189,6 +276,12 @@ _ALL: Final = [
             "move the cube from the right gripper into the left gripper",
         ),
         disturbance=_SHAKE_ALOHA,
+        held_out=(
+            "let the left arm have the red cube",
+            "the cube has to change from the right hand to the left one",
+            "grip the cube on the right and leave it with the left arm",
+            "bring the red block over to the other gripper",
+        ),
     ),
 ]
 

@@ -1,20 +1,16 @@
 """One HTML file that shows an evaluation: curves, success rates with intervals, videos. It needs no other file."""
 
 import base64
-import tempfile
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-from jaxtyping import UInt8
-
-from vla_kit.data.video_pyav import PyAVEncoder
 from vla_kit.evaluation.atomic import write_atomically
 from vla_kit.evaluation.curves import Curve, draw_curves
 from vla_kit.evaluation.rollout import EpisodeResult
 from vla_kit.evaluation.table import EvaluationTable, SuccessCount
+from vla_kit.evaluation.video import encode_mp4
 
 __all__ = ["write_report"]
 
@@ -36,7 +32,7 @@ def write_report(
     title: str,
     notes: Sequence[str] = (),
     curves: Mapping[str, Mapping[str, Curve]] | None = None,
-    videos: Sequence[EpisodeResult] = (),
+    episodes: Sequence[EpisodeResult] = (),
     rate_hz: float = 10.0,
 ) -> None:
     """Write the report, whole or not at all.
@@ -47,10 +43,11 @@ def write_report(
         title: Heading.
         notes: Paragraphs below the heading: what was trained on what, on which machine.
         curves: Title of a chart -> label -> points, see `read_curve`.
-        videos: Episodes to show; those without pictures are left out.
+        episodes: Episodes of the policy: those with pictures are shown, those with an error are named.
         rate_hz: Frames per second of the videos.
 
     Examples:
+        >>> import tempfile
         >>> from vla_kit.evaluation.table import TaskRow
         >>> row = TaskRow(name="metaworld/reach", embodiment="metaworld_sawyer", policy=SuccessCount(9, 10))
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -65,13 +62,16 @@ def write_report(
         _table(table),
         "<p>Rates with Wilson's 95 % interval and counts. Expert: the scripted demonstrator. Random: uniform random "
         "actions. Other sentence: the policy is told the sentence of the task that shares the scene, and success is "
-        "still that of the row; a policy that listens is low there.</p>",
+        "still that of the row; a policy that listens is low there. An error is an episode whose environment failed "
+        "twice; rates leave it out.</p>",
+        *(["<h2>Under change</h2>", _shifts(table)] if table.shifts else []),
+        *_errors(episodes),
         *(["<h2>Curves</h2>"] if curves else []),
         *(draw_curves(lines, title=name) for name, lines in (curves or {}).items()),
     ]
-    shown = [(result, result.pictures) for result in videos if result.pictures is not None]
+    shown = [_figure(result, rate_hz) for result in episodes if result.pictures is not None]
     if shown:
-        body += ["<h2>Episodes</h2>", *(_figure(result, pictures, rate_hz) for result, pictures in shown)]
+        body += ["<h2>Episodes</h2>", *shown]
     if table.seconds:
         rows = "".join(
             f"<tr><td>{escape(part)}</td><td>{value / 60:.1f} min</td></tr>" for part, value in table.seconds.items()
@@ -85,22 +85,27 @@ def write_report(
 
 
 def _table(table: EvaluationTable) -> str:
-    head = "".join(f"<th>{name}</th>" for name in ("Task", "Robot", "Policy", "", "Expert", "Random", "Other sentence"))
+    names = ("Task", "Robot", "Policy", "", "Expert", "Random", "Other sentence", "Errors")
+    head = "".join(f"<th>{name}</th>" for name in names)
     rows = "".join(
         f"<tr><td>{escape(task.name)}</td><td>{escape(task.embodiment)}</td><td>{task.policy}</td>"
         f'<td style="width:8rem">{_bar(task.policy)}</td>'
         + "".join(f"<td>{_cell(count)}</td>" for count in (task.expert, task.random, task.swapped))
-        + "</tr>"
+        + f"<td>{task.errors or ''}</td></tr>"
         for task in table.tasks
     )
     return f"<table><tr>{head}</tr>{rows}</table>"
 
 
 def _cell(count: SuccessCount | None) -> str:
-    return "" if count is None else f"{count.rate:.0%}, {count.successes}/{count.episodes}"
+    if count is None:
+        return ""
+    return f"{count.rate:.0%}, {count.successes}/{count.episodes}" if count.episodes else "none ran"
 
 
 def _bar(count: SuccessCount) -> str:
+    if not count.episodes:
+        return ""
     low, high = count.interval
     return (
         f'<div class="bar"><b style="left:{100 * low:.1f}%;width:{100 * (high - low):.1f}%"></b>'
@@ -108,19 +113,46 @@ def _bar(count: SuccessCount) -> str:
     )
 
 
-def _figure(result: EpisodeResult, pictures: UInt8[np.ndarray, "step height image_width 3"], rate_hz: float) -> str:
-    words = f"{result.task}, seed {result.seed}: {'success' if result.success else 'failure'}, “{result.instruction}”"
+def _shifts(table: EvaluationTable) -> str:
+    """A column per change, as in table 6 of the paper, and the change of all tasks together."""
+    pooled = table.shifts
+    head = "".join(f"<th>{escape(name)}</th>" for name in ("Task", "No change", *pooled))
+    rows = "".join(
+        f"<tr><td>{escape(task.name)}</td>"
+        + "".join(f"<td>{count or ''}</td>" for count in (task.policy, *map(task.shifts.get, pooled)))
+        + "</tr>"
+        for task in table.tasks
+        if task.shifts
+    )
+    changes = "".join(f"<td>{_points(changed, plain)}</td>" for changed, plain in pooled.values())
     return (
-        f'<figure><video controls loop muted autoplay playsinline src="data:video/mp4;base64,'
-        f'{_mp4(pictures, rate_hz)}"></video><figcaption>{escape(words)}</figcaption></figure>'
+        f"<table><tr>{head}</tr>{rows}<tr><th>All, percentage points</th><td></td>{changes}</tr></table>"
+        "<p>The same seeds under one change each. The last row is the difference to the same tasks without the change, "
+        "with Newcombe's 95 % interval; one that includes 0 leaves open whether the change matters.</p>"
     )
 
 
-def _mp4(pictures: UInt8[np.ndarray, "step height image_width 3"], rate_hz: float) -> str:
-    """Pictures as base64 of an h264 file; an odd row or column is cut off, since 4:2:0 cannot hold it."""
-    height, width = (size // 2 * 2 for size in pictures.shape[1:3])
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "episode.mp4"
-        with PyAVEncoder(path, rate_hz=rate_hz, height=height, width=width, crf=23, keyframe_interval=30) as encoder:
-            encoder.write(np.ascontiguousarray(pictures[:, :height, :width]))
-        return base64.b64encode(path.read_bytes()).decode("ascii")
+def _points(changed: SuccessCount, plain: SuccessCount) -> str:
+    difference = changed.minus(plain)
+    if difference is None:
+        return ""
+    return f"{100 * difference.difference:+.0f} ({100 * difference.low:+.0f} to {100 * difference.high:+.0f})"
+
+
+def _errors(episodes: Sequence[EpisodeResult]) -> list[str]:
+    rows = "".join(
+        f"<tr><td>{escape(result.task)}, seed {result.seed}</td><td>{escape(result.error)}</td></tr>"
+        for result in episodes
+        if result.error is not None
+    )
+    return ["<h2>Errors</h2>", f"<table>{rows}</table>"] if rows else []
+
+
+def _figure(result: EpisodeResult, rate_hz: float) -> str:
+    words = f"{result.task}, seed {result.seed}: {'success' if result.success else 'failure'}, “{result.instruction}”"
+    assert result.pictures is not None  # noqa: S101 (callers leave others out)
+    encoded = base64.b64encode(encode_mp4(result.pictures, rate_hz=rate_hz)).decode("ascii")
+    return (
+        f'<figure><video controls loop muted autoplay playsinline src="data:video/mp4;base64,{encoded}"></video>'
+        f"<figcaption>{escape(words)}</figcaption></figure>"
+    )

@@ -1,16 +1,18 @@
-"""Closed-loop episodes: many environments in lock step behind one policy."""
+"""Closed-loop episodes: environments that step in parallel behind one policy."""
 
+import warnings
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+import torch
 from jaxtyping import Float, UInt8
-from torch import Generator
 
-from vla_kit.envs import Expert, PolicyEnv, make_expert, random_actions, robot_state
+from vla_kit.envs import EnvHere, EnvHost, Expert, PolicyEnv, SimulationError, make_expert
+from vla_kit.envs.episodes import ChunkOutcome, Scene, SoloOutcome, act_alone, begin_episode, replay_episode, run_chunk
 from vla_kit.errors import SettingError
 from vla_kit.evaluation.seeds import check_evaluation_seeds
 from vla_kit.policy import ChunkExecutor, PolicyObservation
@@ -22,7 +24,7 @@ class ChunkPolicy(Protocol):
     """What an evaluation asks of a policy; `Policy` has it."""
 
     def act(
-        self, observations: Sequence[PolicyObservation], *, generator: Sequence[Generator]
+        self, observations: Sequence[PolicyObservation], *, generator: Sequence[torch.Generator]
     ) -> list[Float[np.ndarray, "step size"]]:
         """Answer each observation with a chunk of native actions; one CPU generator per observation."""
         ...
@@ -39,6 +41,7 @@ class EpisodeResult:
         instruction: What the robot was told.
         success: Whether the task was solved.
         steps: Decisions taken.
+        error: What went wrong with the environment, twice; then the episode counts neither as success nor as failure.
         pictures: Views of every decision side by side, where they were kept.
 
     Examples:
@@ -59,6 +62,7 @@ class EpisodeResult:
     instruction: str
     success: bool
     steps: int
+    error: str | None = None
     pictures: UInt8[np.ndarray, "step height image_width 3"] | None = field(default=None, repr=False, compare=False)
 
 
@@ -68,26 +72,36 @@ def evaluate(
     seeds: Sequence[int],
     *,
     replan_every: int = 8,
-    num_envs: int = 10,
+    workers: Sequence[EnvHost] = (),
     instruction: Callable[[int], str] | None = None,
     record: int = 0,
+    recorded: Sequence[EpisodeResult] = (),
     on_episode: Callable[[EpisodeResult], None] | None = None,
 ) -> list[EpisodeResult]:
     """Run a policy on one task, an episode per seed.
 
-    Up to `num_envs` environments of this process run in lock step, and the policy answers all that need a chunk in one
-    batch; a finished one takes the next seed. Pictures are rendered only where the policy looks, or for recording.
-    What a robot measures of itself goes into the observation, for policies that read states.
-    Noise belongs to the episode's seed: beyond rounding, an episode does not depend on its neighbours.
+    The workers form two halves that take turns: while the policy answers one half in one batch, the environments of the
+    other carry out their chunks. Who shares a batch depends on the episodes alone, not on how fast a worker is, so the
+    same call gives the same results. Noise belongs to the episode's seed: beyond rounding, an episode does not depend
+    on its neighbours.
+
+    What a robot measures of itself goes into the observation, for policies that read states. Pictures are rendered only
+    where the policy looks. Videos are made afterwards: the actions of an episode are carried
+    out once more, with a picture at every step.
+
+    A worker that raises, dies or does not answer in time is restarted and its episode begins again, once, with the same
+    seed. If that fails too, the result has an `error`. What the environment refuses, such as an action with NaN, is
+    raised, for it is not the environment's fault.
 
     Args:
         policy: Answers observations with chunks.
-        make_env: Makes an environment of the task, such as `lambda: make_env("metaworld/reach")`.
+        make_env: Makes an environment of the task, such as `functools.partial(make_env, "metaworld/reach")`.
         seeds: Seeds that were not trained on, see `evaluation_seeds`.
         replan_every: Actions used of each chunk before the policy looks again.
-        num_envs: Environments at a time.
+        workers: Where the environments run, see `env_workers`; without any, one runs in this process.
         instruction: Seed -> what to say instead of the task's own sentence, for trials with swapped instructions.
         record: Keep the pictures of the first so many successes and as many failures.
+        recorded: Episodes of an evaluation that goes on; those with pictures count for `record`.
         on_episode: Called after each episode, in the order in which they end.
 
     Returns:
@@ -95,13 +109,14 @@ def evaluate(
 
     Raises:
         SettingError: If seeds may have been trained on, or a number is out of range.
+        SimulationError: If an environment cannot be made.
 
     Examples:
         >>> from vla_kit.envs import make_env
         >>> class Still:
         ...     def act(self, observations, *, generator):
         ...         return [np.zeros((16, 4)) for _ in observations]
-        >>> results = evaluate(Still(), lambda: make_env("metaworld/reach"), [1_000_000], replan_every=16)
+        >>> results = evaluate(Still(), partial(make_env, "metaworld/reach"), [1_000_000], replan_every=16)
         >>> results[0].steps
         50
 
@@ -109,43 +124,17 @@ def evaluate(
         Qwen-VLA, arXiv 2605.30280, section 5: success over episodes. How many actions of a chunk are carried out is
         not published; half of 16 is our default.
     """
-    waiting = deque(check_evaluation_seeds(seeds))
-    for name, value, least in (("num_envs", num_envs, 1), ("record", record, 0)):
-        if value < least:
-            raise SettingError(f"{name} must be at least {least}, got {value}. Raise it.")
-    executors = [ChunkExecutor(replan_every=replan_every) for _ in range(min(num_envs, len(waiting)))]
-    envs: list[PolicyEnv] = []
-    keep = _Keep(record)
-    results: dict[int, EpisodeResult] = {}
-    try:
-        running: list[_Episode] = []
-        for executor in executors:
-            envs.append(make_env())
-            running.append(_begin(envs[-1], executor, waiting.popleft(), instruction, keep))
-        while running:
-            asking = [episode for episode in running if episode.executor.needs_chunk]
-            if asking:
-                chunks = policy.act(
-                    [episode.observe() for episode in asking], generator=[episode.generator for episode in asking]
-                )
-                for episode, chunk in zip(asking, chunks, strict=True):
-                    episode.executor.give(chunk)
-            going_on = []
-            for episode in running:
-                result = episode.step()
-                if result is None:
-                    going_on.append(episode)
-                    continue
-                results[result.seed] = keep.choose(result)
-                if on_episode is not None:
-                    on_episode(results[result.seed])
-                if waiting:
-                    going_on.append(_begin(episode.env, episode.executor, waiting.popleft(), instruction, keep))
-            running = going_on
-    finally:
-        for env in envs:
-            env.close()
-    return [results[int(seed)] for seed in seeds]
+    checked = check_evaluation_seeds(seeds)
+    if record < 0:
+        raise SettingError(f"record must be at least 0, got {record}. Raise it.")
+    ChunkExecutor(replan_every=replan_every)
+    keep = _Keep(record, recorded)
+
+    def play(host: EnvHost, seed: int) -> _Play:
+        said = None if instruction is None else instruction(seed)
+        return _policy_episode(host, seed, said, ChunkExecutor(replan_every=replan_every), keep)
+
+    return _run(play, make_env, checked, workers=workers, policy=policy, on_episode=on_episode)
 
 
 def evaluate_expert(
@@ -153,6 +142,8 @@ def evaluate_expert(
     seeds: Sequence[int],
     *,
     make_expert: Callable[[PolicyEnv], Expert] = make_expert,
+    workers: Sequence[EnvHost] = (),
+    on_episode: Callable[[EpisodeResult], None] | None = None,
 ) -> list[EpisodeResult]:
     """Run the task's demonstrator on the seeds of an evaluation, without pictures: the ceiling.
 
@@ -160,146 +151,216 @@ def evaluate_expert(
         make_env: Makes an environment of the task.
         seeds: Seeds that were not trained on.
         make_expert: Makes the demonstrator of an environment.
+        workers: As for `evaluate`; a worker has its time for a whole episode.
+        on_episode: Called after each episode.
 
     Returns:
         Results in the order of `seeds`.
 
     Raises:
         SettingError: If seeds may have been trained on.
+        SimulationError: If an environment cannot be made.
     """
-    env = make_env()
-    try:
-        expert = make_expert(env)
-        return [_alone(env, seed, expert.reset, expert.act) for seed in check_evaluation_seeds(seeds)]
-    finally:
-        env.close()
+    play = partial(_solo_episode, make_actor=make_expert)
+    return _run(play, make_env, check_evaluation_seeds(seeds), workers=workers, on_episode=on_episode)
 
 
-def evaluate_random(make_env: Callable[[], PolicyEnv], seeds: Sequence[int]) -> list[EpisodeResult]:
+def evaluate_random(
+    make_env: Callable[[], PolicyEnv],
+    seeds: Sequence[int],
+    *,
+    workers: Sequence[EnvHost] = (),
+    on_episode: Callable[[EpisodeResult], None] | None = None,
+) -> list[EpisodeResult]:
     """Run uniform random actions on the seeds of an evaluation, without pictures: the floor.
 
     Args:
         make_env: Makes an environment of the task.
         seeds: Seeds that were not trained on.
+        workers: As for `evaluate`; a worker has its time for a whole episode.
+        on_episode: Called after each episode.
 
     Returns:
         Results in the order of `seeds`.
 
     Raises:
         SettingError: If seeds may have been trained on.
+        SimulationError: If an environment cannot be made.
     """
-    env = make_env()
-    try:
-        return [
-            _alone(env, seed, lambda: None, partial(_random_action, env, np.random.default_rng(seed)))
-            for seed in check_evaluation_seeds(seeds)
-        ]
-    finally:
-        env.close()
+    play = partial(_solo_episode, make_actor=None)
+    return _run(play, make_env, check_evaluation_seeds(seeds), workers=workers, on_episode=on_episode)
 
 
-def _random_action(env: PolicyEnv, rng: np.random.Generator) -> Float[np.ndarray, " size"]:
-    action: np.ndarray = random_actions(env.action_low, env.action_high, rng=rng)[0]
-    return action
+_Chunk = Float[np.ndarray, "step size"]
+_Question = tuple[PolicyObservation, torch.Generator]
+_Play = Generator[_Question | None, _Chunk | None, EpisodeResult]
+"""An episode that stops where it waits: at None for its environment, at a question for the policy's chunk."""
 
 
-def _alone(
-    env: PolicyEnv, seed: int, begin: Callable[[], None], act: Callable[[], Float[np.ndarray, " size"]]
-) -> EpisodeResult:
-    """One episode of an actor that needs no pictures."""
-    said = env.reset(seed)
-    begin()
+def _policy_episode(host: EnvHost, seed: int, said: str | None, executor: ChunkExecutor, keep: "_Keep") -> _Play:
+    host.submit(begin_episode, seed, said)
+    yield None
+    scene: Scene = host.result()
+    facts, sight, noise = host.facts, scene.sight, torch.Generator().manual_seed(seed)
+    taken: list[_Chunk] = []
     steps = 0
     while True:
-        step = env.step(act())
-        steps += 1
-        if step.done:
-            return EpisodeResult(
-                task=env.task,
-                embodiment=env.embodiment,
-                seed=seed,
-                instruction=said,
-                success=step.success,
-                steps=steps,
-            )
-
-
-@dataclass(slots=True)
-class _Episode:
-    """An episode that is going on in one of the environments."""
-
-    env: PolicyEnv
-    executor: ChunkExecutor
-    seed: int
-    generator: Generator
-    recording: bool
-    steps: int = 0
-    pictures: list[np.ndarray] = field(default_factory=list)
-    seen: dict[str, np.ndarray] | None = None
-
-    def observe(self) -> PolicyObservation:
-        return PolicyObservation(
-            embodiment=self.env.embodiment,
-            instruction=self.env.instruction,
-            views=self._look(),
-            state=robot_state(self.env),
+        seen = PolicyObservation(
+            embodiment=facts.embodiment, instruction=scene.instruction, views=sight.views, state=sight.state
         )
+        chunk = yield seen, noise
+        assert chunk is not None  # noqa: S101 (the answer to a question)
+        executor.give(chunk)
+        actions = [executor.next()]
+        while not executor.needs_chunk:
+            actions.append(executor.next())
+        host.submit(run_chunk, np.stack(actions))
+        yield None
+        outcome: ChunkOutcome = host.result()
+        taken.append(np.stack(actions)[: outcome.steps])
+        steps += outcome.steps
+        if outcome.sight is None:
+            break
+        sight = outcome.sight
+    pictures = None
+    if keep.wants(outcome.success):
+        host.submit(replay_episode, seed, np.concatenate(taken), outcome.success)
+        yield None
+        try:
+            pictures = host.result()
+        except SimulationError as error:
+            warnings.warn(f"no video of seed {seed}: {error}", stacklevel=2)
+            host.restart()
+    return EpisodeResult(
+        task=facts.task,
+        embodiment=facts.embodiment,
+        seed=seed,
+        instruction=scene.instruction,
+        success=outcome.success,
+        steps=steps,
+        pictures=pictures,
+    )
 
-    def step(self) -> EpisodeResult | None:
-        """Carry out the next action; the result when it was the last."""
-        if self.recording:
-            self.pictures.append(np.concatenate(list(self._look().values()), axis=1))
-        step = self.env.step(self.executor.next())
-        self.seen = None
-        self.steps += 1
-        if not step.done:
+
+def _solo_episode(host: EnvHost, seed: int, *, make_actor: Callable[[PolicyEnv], Expert] | None) -> _Play:
+    host.submit(act_alone, seed, make_actor)
+    yield None
+    outcome: SoloOutcome = host.result()
+    return EpisodeResult(
+        task=host.facts.task,
+        embodiment=host.facts.embodiment,
+        seed=seed,
+        instruction=outcome.instruction,
+        success=outcome.success,
+        steps=outcome.steps,
+    )
+
+
+def _run(
+    play: Callable[[EnvHost, int], _Play],
+    make_env: Callable[[], PolicyEnv],
+    seeds: Sequence[int],
+    *,
+    workers: Sequence[EnvHost],
+    policy: ChunkPolicy | None = None,
+    on_episode: Callable[[EpisodeResult], None] | None = None,
+) -> list[EpisodeResult]:
+    """Let hosts play an episode per seed."""
+    here = EnvHere()
+    hosts = list(workers[: len(seeds)]) or [here]
+    waiting, results = deque(seeds), dict[int, EpisodeResult]()
+    try:
+        for host in hosts:
+            host.give(make_env)
+        seats = [_Seat(host, play) for host in hosts]
+        halves = [half for half in (seats[::2], seats[1::2]) if half]
+        while waiting or any(seat.seed is not None for seat in seats):
+            for half in halves:
+                for seat in half:
+                    if seat.seed is None and waiting:
+                        seat.begin(waiting.popleft())
+                    elif seat.seed is not None and (result := seat.go_on(None)) is not None:
+                        results[result.seed] = result
+                        if on_episode is not None:
+                            on_episode(result)
+                        if waiting:
+                            seat.begin(waiting.popleft())
+                asking = [(seat, *seat.question) for seat in half if seat.question is not None]
+                if asking and policy is not None:
+                    chunks = policy.act([seen for _, seen, _ in asking], generator=[noise for _, _, noise in asking])
+                    for (seat, _, _), chunk in zip(asking, chunks, strict=True):
+                        seat.go_on(chunk)
+    except BaseException:
+        for host in hosts:
+            host.close()  # some still work on what nobody will collect
+        raise
+    here.close()
+    return [results[seed] for seed in seeds]
+
+
+class _Seat:
+    """One host and the episode that it plays."""
+
+    def __init__(self, host: EnvHost, play: Callable[[EnvHost, int], _Play]) -> None:
+        self._host, self._play = host, play
+        self._going: Any = None
+        self._tries = 0
+        self.seed: int | None = None
+        self.question: _Question | None = None
+
+    def begin(self, seed: int) -> None:
+        """Start the episode of a seed, up to where it waits for its environment."""
+        self._tries = 0
+        self._start(seed)
+
+    def go_on(self, chunk: _Chunk | None) -> EpisodeResult | None:
+        """Go on to the next stop; the result when the episode ended."""
+        seed = self.seed
+        assert seed is not None  # noqa: S101 (callers see to it)
+        try:
+            self.question = self._going.send(chunk)
+        except StopIteration as end:
+            self.seed = self.question = None
+            result: EpisodeResult = end.value
+            return result
+        except SimulationError as error:
+            return self._fail(seed, error)
+        return None
+
+    def _start(self, seed: int) -> None:
+        self._tries += 1
+        self.seed, self.question = seed, None
+        self._host.facts  # noqa: B018 (an environment that cannot be made is raised, not counted)
+        self._going = self._play(self._host, seed)
+        next(self._going)
+
+    def _fail(self, seed: int, error: SimulationError) -> EpisodeResult | None:
+        """Begin the episode again, or give it up."""
+        self._host.restart()
+        if self._tries == 1:
+            self._start(seed)
             return None
-        if self.recording:
-            self.pictures.append(np.concatenate(list(self._look().values()), axis=1))
+        self.seed = self.question = None
+        facts = self._host.facts
         return EpisodeResult(
-            task=self.env.task,
-            embodiment=self.env.embodiment,
-            seed=self.seed,
-            instruction=self.env.instruction,
-            success=step.success,
-            steps=self.steps,
-            pictures=np.stack(self.pictures) if self.recording else None,
+            task=facts.task,
+            embodiment=facts.embodiment,
+            seed=seed,
+            instruction="",
+            success=False,
+            steps=0,
+            error=str(error),
         )
-
-    def _look(self) -> dict[str, np.ndarray]:
-        if self.seen is None:
-            self.seen = self.env.look()
-        return self.seen
 
 
 class _Keep:
     """Decides whose pictures are kept: the first successes and the first failures."""
 
-    def __init__(self, count: int) -> None:
-        self._left = {True: count, False: count}
+    def __init__(self, count: int, recorded: Sequence[EpisodeResult]) -> None:
+        before = [result.success for result in recorded if result.pictures is not None]
+        self._left = {success: count - before.count(success) for success in (True, False)}
 
-    @property
-    def wanted(self) -> bool:
-        return any(self._left.values())
-
-    def choose(self, result: EpisodeResult) -> EpisodeResult:
-        if result.pictures is None:
-            return result
-        if self._left[result.success]:
-            self._left[result.success] -= 1
-            return result
-        return replace(result, pictures=None)
-
-
-def _begin(
-    env: PolicyEnv,
-    executor: ChunkExecutor,
-    seed: int,
-    instruction: Callable[[int], str] | None,
-    keep: _Keep,
-) -> _Episode:
-    env.reset(seed)
-    if instruction is not None:
-        env.instruction = instruction(seed)
-    executor.reset()
-    return _Episode(env, executor, seed, Generator().manual_seed(seed), recording=keep.wanted)
+    def wants(self, success: bool) -> bool:
+        """Whether one more is wanted, and count it."""
+        self._left[success] -= 1
+        return self._left[success] >= 0

@@ -2,61 +2,93 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from vla_kit.errors import SettingError
 from vla_kit.evaluation.atomic import write_atomically
 from vla_kit.evaluation.rollout import EpisodeResult
-from vla_kit.metrics import wilson_interval
+from vla_kit.metrics import RateDifference, rate_difference, wilson_interval
 
 __all__ = ["EvaluationTable", "SuccessCount", "TaskRow"]
 
 
 @dataclass(frozen=True, slots=True)
 class SuccessCount:
-    """Successes among episodes.
+    """Successes among the episodes that ran, and how many did not run because their environment failed.
 
     Args:
         successes: Episodes that succeeded.
-        episodes: All episodes, at least 1.
+        episodes: Episodes that ran to their end.
+        errors: Episodes whose environment failed twice; they count neither for nor against the policy.
 
     Raises:
-        SettingError: If `episodes` is below 1 or `successes` lies outside [0, episodes].
+        SettingError: If there is no episode and no error, or a number is out of range.
 
     Examples:
         >>> count = SuccessCount(15, 20)
         >>> count.rate, [round(end, 2) for end in count.interval]
         (0.75, [0.53, 0.89])
-        >>> str(count)
-        '75% (53-89), 15/20'
+        >>> str(count), str(SuccessCount(15, 20, errors=2)), str(SuccessCount(0, 0, errors=2))
+        ('75% (53-89), 15/20', '75% (53-89), 15/20, 2 errors', 'none ran, 2 errors')
     """
 
     successes: int
     episodes: int
+    errors: int = 0
 
     def __post_init__(self) -> None:
-        wilson_interval(self.successes, self.episodes)
+        if self.errors < 0:
+            raise SettingError(f"errors must be at least 0, got {self.errors}. Count them.")
+        if self.episodes or self.successes or not self.errors:
+            wilson_interval(self.successes, self.episodes)
 
     @classmethod
     def of(cls, results: Sequence[EpisodeResult]) -> "SuccessCount":
         """Count results."""
-        return cls(sum(result.success for result in results), len(results))
+        ran = [result.success for result in results if result.error is None]
+        return cls(sum(ran), len(ran), errors=len(results) - len(ran))
+
+    def __add__(self, other: "SuccessCount") -> "SuccessCount":
+        return SuccessCount(
+            self.successes + other.successes, self.episodes + other.episodes, errors=self.errors + other.errors
+        )
 
     @property
     def rate(self) -> float:
-        """Share of successes."""
-        return self.successes / self.episodes
+        """Share of successes; NaN where no episode ran."""
+        return self.successes / self.episodes if self.episodes else float("nan")
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Wilson's 95 % interval of the rate."""
-        return wilson_interval(self.successes, self.episodes)
+        """Wilson's 95 % interval of the rate; everything where no episode ran."""
+        return wilson_interval(self.successes, self.episodes) if self.episodes else (0.0, 1.0)
+
+    def minus(self, other: "SuccessCount") -> RateDifference | None:
+        """This rate less the other, with the interval of the difference; None where one of them has no episode."""
+        if not (self.episodes and other.episodes):
+            return None
+        return rate_difference(self.successes, self.episodes, other.successes, other.episodes)
+
+    def summary(self) -> dict[str, Any]:
+        """The count as JSON values; the rate is null where no episode ran."""
+        low, high = self.interval
+        return {
+            "successes": self.successes,
+            "episodes": self.episodes,
+            "errors": self.errors,
+            "success": _json(self),
+            "low": low,
+            "high": high,
+        }
 
     def __str__(self) -> str:
+        errors = f", {self.errors} error{'s' if self.errors > 1 else ''}" if self.errors else ""
+        if not self.episodes:
+            return f"none ran{errors}"
         low, high = self.interval
-        return f"{self.rate:.0%} ({100 * low:.0f}-{100 * high:.0f}), {self.successes}/{self.episodes}"
+        return f"{self.rate:.0%} ({100 * low:.0f}-{100 * high:.0f}), {self.successes}/{self.episodes}{errors}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +103,7 @@ class TaskRow:
         random: Random actions, if they were run.
         swapped: The policy told the sentence of the task that shares the scene, if it was run; success is still that
             of this task, so a policy that listens is low here.
+        shifts: Name of a change of the scene or the words -> the policy under it, on the same seeds.
     """
 
     name: str
@@ -79,6 +112,13 @@ class TaskRow:
     expert: SuccessCount | None = None
     random: SuccessCount | None = None
     swapped: SuccessCount | None = None
+    shifts: Mapping[str, SuccessCount] = field(default_factory=dict)
+
+    @property
+    def errors(self) -> int:
+        """Episodes of all trials whose environment failed."""
+        trials = [self.policy, self.expert, self.random, self.swapped, *self.shifts.values()]
+        return sum(count.errors for count in trials if count is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,25 +147,44 @@ class EvaluationTable:
         if not names or len(set(names)) < len(names):
             raise SettingError(f"tasks must be one or more with names of their own, got {names}. Merge or rename them.")
 
+    @property
+    def shifts(self) -> dict[str, tuple[SuccessCount, SuccessCount]]:
+        """Name of a change -> all tasks that were run under it, and the same tasks without it."""
+        pooled: dict[str, tuple[SuccessCount, SuccessCount]] = {}
+        for task in self.tasks:
+            for name, count in task.shifts.items():
+                changed, plain = pooled.get(name, (None, None))
+                pooled[name] = (
+                    count if changed is None else changed + count,
+                    task.policy if plain is None else plain + task.policy,
+                )
+        return pooled
+
     def summary(self) -> dict[str, Any]:
-        """The table as JSON values: `tasks`, `average`, `seconds` and `minutes`; rates lie in [0, 1]."""
+        """The table as JSON values: `tasks`, `average`, `shifts`, `seconds` and `minutes`; rates lie in [0, 1]."""
+        rates = [task.policy.rate for task in self.tasks if task.policy.episodes]
         return {
             "tasks": [
                 {
                     "name": task.name,
                     "embodiment": task.embodiment,
-                    "successes": task.policy.successes,
-                    "episodes": task.policy.episodes,
-                    "success": task.policy.rate,
-                    "low": task.policy.interval[0],
-                    "high": task.policy.interval[1],
-                    "expert": None if task.expert is None else task.expert.rate,
-                    "random": None if task.random is None else task.random.rate,
-                    "swapped": None if task.swapped is None else task.swapped.rate,
+                    **task.policy.summary(),
+                    "expert": _json(task.expert),
+                    "random": _json(task.random),
+                    "swapped": _json(task.swapped),
+                    "all_errors": task.errors,
+                    "shifts": {name: count.summary() for name, count in task.shifts.items()},
                 }
                 for task in self.tasks
             ],
-            "average": {"success": sum(task.policy.rate for task in self.tasks) / len(self.tasks)},
+            "average": {
+                "success": sum(rates) / len(rates) if rates else None,
+                "errors": sum(task.policy.errors for task in self.tasks),
+            },
+            "shifts": {
+                name: {**changed.summary(), "change": _change(changed.minus(plain))}
+                for name, (changed, plain) in self.shifts.items()
+            },
             "seconds": dict(self.seconds),
             "minutes": {
                 **{part: value / 60 for part, value in self.seconds.items()},
@@ -140,3 +199,13 @@ class EvaluationTable:
             path: File to write or replace.
         """
         write_atomically(Path(path), json.dumps(self.summary(), indent=2) + "\n")
+
+
+def _json(count: SuccessCount | None) -> float | None:
+    return None if count is None or not count.episodes else count.rate
+
+
+def _change(difference: RateDifference | None) -> dict[str, float] | None:
+    if difference is None:
+        return None
+    return {"difference": difference.difference, "low": difference.low, "high": difference.high}

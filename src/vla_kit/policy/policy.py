@@ -1,6 +1,5 @@
 """A trained model as a robot uses it: pictures and words in, native action chunks out."""
 
-import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,10 +12,11 @@ from torch import Generator, Tensor, nn
 
 from vla_kit.actions import QuantileNormalizer
 from vla_kit.embodiment import EmbodimentPrompter, write_prompts
-from vla_kit.errors import CheckpointError, SettingError, ShapeError
+from vla_kit.errors import SettingError, ShapeError
 from vla_kit.flow import GuidedPrefix
 from vla_kit.policy.folder import read_policy, write_policy
 from vla_kit.policy.observation import PolicyObservation, image_tensor, state_tensor
+from vla_kit.policy.place import local_policy
 from vla_kit.policy.prediction import Inpainting, Solver, draw_noise, predict_actions
 from vla_kit.policy.real_time import ChunkPrefix, known_actions
 from vla_kit.policy.states import state_scaler
@@ -174,7 +174,7 @@ class Policy:
             SettingError: If a part refuses its settings.
             StatisticsError: If statistics and robots differ in size.
         """
-        parts = read_policy(_local_folder(folder, revision), device=device, allowed=allowed)
+        parts = read_policy(local_policy(folder, revision=revision), device=device, allowed=allowed)
         return cls(**(parts if temperature is None else parts | {"temperature": temperature}))
 
     def save(self, folder: str | Path) -> None:
@@ -337,18 +337,3 @@ def _shown(observation: PolicyObservation, prompt: str) -> Observation:
         views={tag: image_tensor(image, tag=tag) for tag, image in observation.views.items()},
         frame_rate_hz=observation.frame_rate_hz,
     )
-
-
-def _local_folder(source: str | Path, revision: str | None) -> Path:
-    """The folder itself, or the copy of what the hub has under this id."""
-    path = Path(source).expanduser()
-    if path.is_dir():
-        return path
-    if isinstance(source, Path) or not re.fullmatch(r"\w[\w.-]*/[\w.-]+", source):
-        raise CheckpointError(
-            f"folder must be a folder that Policy.save wrote or a hub id owner/name, got {str(source)!r}, which is "
-            "neither. Check the path."
-        )
-    from vla_kit.policy.hub import fetch_policy  # the hub's client loads when it is asked
-
-    return fetch_policy(source, revision=revision)

@@ -6,6 +6,7 @@ import numpy as np
 from vla_kit.data.video_pyav import PyAVDecoder
 from vla_kit.evaluation import EpisodeResult, EvaluationTable, SuccessCount, TaskRow
 from vla_kit.evaluation.report import write_report
+from vla_kit.metrics import rate_difference
 
 
 def test_one_file_holds_everything(tmp_path):
@@ -17,8 +18,10 @@ def test_one_file_holds_everything(tmp_path):
                 policy=SuccessCount(7, 10),
                 expert=SuccessCount(10, 10),
                 random=SuccessCount(0, 10),
-                swapped=SuccessCount(1, 10),
-            )
+                swapped=SuccessCount(1, 10, errors=2),
+                shifts={"light": SuccessCount(3, 10), "pose": SuccessCount(0, 0, errors=1)},
+            ),
+            TaskRow(name="broken", embodiment="arm", policy=SuccessCount(0, 0, errors=4)),
         ],
         seconds={"training": 120.0},
     )
@@ -39,12 +42,24 @@ def test_one_file_holds_everything(tmp_path):
         title="Demo & more",
         notes=["trained on 2 cores"],
         curves={"Loss": {"train": [(0, 1.0), (10, 0.1)]}},
-        videos=[shown, EpisodeResult(task="t", embodiment="e", seed=1, instruction="", success=False, steps=1)],
+        episodes=[
+            shown,
+            EpisodeResult(task="t", embodiment="e", seed=1, instruction="", success=False, steps=1),
+            EpisodeResult(task="t", embodiment="e", seed=2, instruction="", success=False, steps=0, error="it <hung>"),
+        ],
     )
     page = path.read_text(encoding="utf-8")
     for text in ("70% (40-89), 7/10", "100%, 10/10", "0%, 0/10", "10%, 1/10", "<svg", "2.0 min", "Demo &amp; more"):
         assert text in page
     assert "turn &lt;it&gt;" in page
+    assert "<td>3</td>" in page  # errors of all trials of the first task
+    assert "none ran, 4 errors" in page
+    assert "<th>light</th><th>pose</th>" in page
+    assert "30% (11-60), 3/10" in page
+    change = rate_difference(3, 10, 7, 10)
+    assert f"-40 ({100 * change.low:+.0f} to {100 * change.high:+.0f})" in page
+    assert "t, seed 2</td><td>it &lt;hung&gt;</td>" in page
+    assert "nan" not in page
     assert not re.search(r'(src|href)="(?!data:)', page)
     videos = re.findall(r"data:video/mp4;base64,([A-Za-z0-9+/=]+)", page)
     assert len(videos) == 1

@@ -1,153 +1,174 @@
+import sys
+from functools import partial
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from vla_kit.envs import StepResult
-from vla_kit.errors import SettingError
-from vla_kit.evaluation import evaluate, evaluate_expert, evaluate_random, evaluation_seeds
+sys.path.insert(0, str(Path(__file__).parent))  # workers get the path
 
+from corridor import Breaking, Corridor, Forgetful, Sprinter, Walker
 
-class Corridor:
-    """Walk `seed % 5 + 1` steps of 1 to the goal within 8 decisions; the picture shows how far it is."""
-
-    task, embodiment, view_tags, max_steps, rate_hz = "toy/corridor", "walker", ("cam", "wrist"), 8, 10.0
-    action_low, action_high = -np.ones(1), np.ones(1)
-
-    def __init__(self):
-        self.instruction, self.looks, self.closed = "", 0, False
-
-    def reset(self, seed):
-        self.left, self.taken, self.over, self.instruction = seed % 5 + 1, 0, False, f"walk {seed % 5 + 1}"
-        return self.instruction
-
-    def look(self):
-        self.looks += 1
-        return {tag: np.full((4, 4, 3), int(10 * max(self.left, 0)), dtype=np.uint8) for tag in self.view_tags}
-
-    def step(self, action):
-        assert not self.over
-        self.left -= float(np.clip(action, -1, 1)[0])
-        self.taken += 1
-        success = self.left <= 0
-        self.over = success or self.taken == self.max_steps
-        return StepResult(success=success, done=self.over)
-
-    def close(self):
-        self.closed = True
-
-
-class Walker:
-    """Walks on, unless told not to; remembers what it was asked."""
-
-    def __init__(self):
-        self.batches, self.generators = [], []
-
-    def act(self, observations, *, generator):
-        self.batches.append(len(observations))
-        self.generators += [one.initial_seed() for one in generator]
-        self.last = observations
-        return [np.full((4, 1), 0.0 if seen.instruction == "stand" else 1.0) for seen in observations]
+from vla_kit.envs import EnvHere, env_workers
+from vla_kit.errors import SettingError, ShapeError
+from vla_kit.evaluation import SuccessCount, evaluate, evaluate_expert, evaluate_random, evaluation_seeds
 
 
 class Pool:
-    def __init__(self):
-        self.made = []
+    """Makes environments of this process and remembers them."""
+
+    def __init__(self, kind=Corridor):
+        self.kind, self.made = kind, []
 
     def __call__(self):
-        self.made.append(Corridor())
+        self.made.append(self.kind())
         return self.made[-1]
+
+
+def several(count):
+    return [EnvHere() for _ in range(count)]
 
 
 def test_results_keep_the_order_of_the_seeds_whatever_the_number_of_environments():
     seeds = evaluation_seeds(13)
     tables = []
-    for num_envs in (1, 4, 50):
+    for count in (0, 1, 4, 50):
         pool = Pool()
-        results = evaluate(Walker(), pool, seeds, replan_every=2, num_envs=num_envs)
+        results = evaluate(Walker(), pool, seeds, replan_every=2, workers=several(count))
         tables.append(results)
         assert [result.seed for result in results] == list(seeds)
-        assert len(pool.made) == min(num_envs, 13)
-        assert all(env.closed for env in pool.made)
-    assert tables[0] == tables[1] == tables[2]
+        assert len(pool.made) == min(max(count, 1), 13)
+    assert tables[0] == tables[1] == tables[2] == tables[3]
     assert [result.steps for result in tables[0]] == [seed % 5 + 1 for seed in seeds]
-    assert all(result.success for result in tables[0])
+    assert all(result.success and result.error is None for result in tables[0])
     assert tables[0][1].instruction == "walk 2"
 
 
-def test_environments_that_need_a_chunk_share_a_batch():
+def test_each_half_shares_a_batch():
     walker = Walker()
-    evaluate(walker, Pool(), evaluation_seeds(5), replan_every=4, num_envs=5)
-    assert walker.batches == [5, 1]  # one of five needs a fifth step
+    evaluate(walker, Pool(), evaluation_seeds(5), replan_every=4, workers=several(5))
+    assert walker.batches == [3, 2, 1]  # the halves take turns; one episode of five needs a fifth step
     assert walker.generators[:5] == list(evaluation_seeds(5))
 
 
 def test_renders_only_where_the_policy_looks():
     pool = Pool()
-    evaluate(Walker(), pool, [1_000_004], replan_every=3, num_envs=1)
+    evaluate(Walker(), pool, [1_000_004], replan_every=3)
     assert pool.made[0].looks == 2  # 5 steps
 
 
 def test_says_something_else():
-    walker = Walker()
-    results = evaluate(walker, Pool(), evaluation_seeds(3), replan_every=4, instruction=lambda seed: "stand")
+    results = evaluate(Walker(), Pool(), evaluation_seeds(3), replan_every=4, instruction=lambda seed: "stand")
     assert not any(result.success for result in results)
     assert [result.steps for result in results] == [8, 8, 8]
     assert results[0].instruction == "stand"
 
 
 def test_keeps_pictures_of_the_first_successes_and_failures():
-    results = evaluate(
-        Walker(),
-        Pool(),
-        evaluation_seeds(8),
-        replan_every=4,
-        num_envs=2,
-        record=1,
-        instruction=lambda seed: "stand" if seed % 2 else "walk",
-    )
+    pool = Pool()
+    settings = {
+        "replan_every": 4,
+        "record": 1,
+        "instruction": lambda seed: "stand" if seed % 2 else "walk",
+    }
+    results = evaluate(Walker(), pool, evaluation_seeds(8), workers=several(2), **settings)
     kept = [result for result in results if result.pictures is not None]
     assert sorted(result.success for result in kept) == [False, True]
     for result in kept:
         assert result.pictures.shape == (result.steps + 1, 4, 8, 3)  # two views side by side, and the end
-    success = next(result for result in kept if result.success)
-    assert success.pictures[-1].max() == 0
+        left = result.seed % 5 + 1
+        shown = [10 * (left - step * result.success) for step in range(result.steps + 1)]
+        assert result.pictures[:, 0, 0, 0].tolist() == shown
+    looks = sum(-(-result.steps // 4) for result in results) + sum(result.steps + 1 for result in kept)
+    assert sum(env.looks for env in pool.made) == looks
+    more = evaluate(Walker(), Pool(), [1_000_010, 1_000_011], recorded=kept[:1], **settings)
+    assert [result.pictures is not None for result in more] == [not kept[0].success, kept[0].success]
 
 
-def test_environments_are_closed_when_the_policy_fails():
+def test_an_episode_that_is_never_the_same_has_no_video_but_counts():
+    with pytest.warns(UserWarning, match="no video of seed 1000000: an episode must be the same each time"):
+        results = evaluate(Walker(), Pool(Forgetful), evaluation_seeds(1), record=1)
+    assert (results[0].success, results[0].error, results[0].pictures) == (True, None, None)
+
+
+def test_environments_are_closed_whatever_happens():
     class Broken:
         def act(self, observations, *, generator):
             raise RuntimeError("broken")
 
     pool = Pool()
     with pytest.raises(RuntimeError, match="broken"):
-        evaluate(Broken(), pool, evaluation_seeds(3))
+        evaluate(Broken(), pool, evaluation_seeds(3), workers=several(3))
     assert len(pool.made) == 3
     assert all(env.closed for env in pool.made)
+    evaluate(Walker(), pool, evaluation_seeds(1))
+    assert pool.made[-1].closed
 
 
 def test_expert_and_random_actions():
-    class Expert:
-        def __init__(self, env):
-            self.ready = False
-
-        def reset(self):
-            self.ready = True
-
-        def act(self):
-            assert self.ready
-            return np.ones(1)
-
     seeds = evaluation_seeds(10)
-    assert all(result.success for result in evaluate_expert(Pool(), seeds, make_expert=Expert))
-    first, second = evaluate_random(Pool(), seeds), evaluate_random(Pool(), seeds)
+    best = evaluate_expert(Pool(), seeds, make_expert=Sprinter, workers=several(3))
+    assert all(result.success for result in best)
+    assert [result.steps for result in best] == [seed % 5 + 1 for seed in seeds]
+    first, second = evaluate_random(Pool(), seeds), evaluate_random(Pool(), seeds, workers=several(4))
     assert first == second
     assert 0 < sum(result.success for result in first) < 10
+
+
+@pytest.mark.parametrize("how", ["raise", "die", "hang"])
+def test_a_fault_of_the_environment_is_never_a_failure_of_the_policy(how, tmp_path):
+    """One fault: the episode runs again and counts. Two: it is an error and counts neither way."""
+    seeds = evaluation_seeds(6)
+    faults = {seeds[2]: (how, 1), seeds[3]: (how, 2)}
+    make = partial(Breaking, str(tmp_path), faults)
+    told = []
+    with env_workers(2, timeout_s=1.0 if how == "hang" else 30.0) as workers:
+        results = evaluate(Walker(), make, seeds, workers=workers, on_episode=told.append)
+        again = evaluate(Walker(), Corridor, seeds, workers=workers)  # the workers are as good as new
+    assert [result.seed for result in results] == list(seeds)
+    clean = evaluate(Walker(), Corridor, seeds)
+    assert again == clean
+    assert [result for result in results if result.seed != seeds[3]] == [r for r in clean if r.seed != seeds[3]]
+    text = {"raise": "RuntimeError: the physics blew up", "die": "status 9", "hang": "within 1 s"}[how]
+    assert text in results[3].error
+    assert (results[3].success, results[3].steps, results[3].task) == (False, 0, "toy/corridor")
+    assert len(list(tmp_path.iterdir())) == 3
+    assert len(told) == 6
+    count = SuccessCount.of(results)
+    assert (count.successes, count.episodes, count.errors, count.rate) == (5, 5, 1, 1.0)
+
+
+def test_a_fault_of_the_environment_in_this_process():
+    class Once(Corridor):
+        made = 0
+
+        def __init__(self):
+            super().__init__()
+            type(self).made += 1
+
+        def look(self):
+            if self.made == 1 or self.instruction == "walk 3":
+                raise ValueError("no picture")
+            return super().look()
+
+    results = evaluate(Walker(), Once, evaluation_seeds(3))
+    assert [result.error for result in results[:2]] == [None, None]
+    assert results[2].error == "the environment must not fail, got ValueError: no picture"
+    assert [result.success for result in results] == [True, True, False]
+
+
+def test_what_the_environment_refuses_is_raised_and_not_counted():
+    class Picky(Corridor):
+        def step(self, action):
+            raise ShapeError("action must have the shape (2,), got (1,). Cut it.")
+
+    with pytest.raises(ShapeError, match="action must have the shape"):
+        evaluate(Walker(), Picky, evaluation_seeds(1))
 
 
 def test_refuses():
     with pytest.raises(SettingError, match="seeds must be at least 1000000, got 10000"):
         evaluate(Walker(), Pool(), [10_000])
-    with pytest.raises(SettingError, match="num_envs must be at least 1, got 0"):
-        evaluate(Walker(), Pool(), evaluation_seeds(1), num_envs=0)
     with pytest.raises(SettingError, match="record must be at least 0, got -1"):
         evaluate(Walker(), Pool(), evaluation_seeds(1), record=-1)
     with pytest.raises(SettingError, match="replan_every must be at least 1, got 0"):
