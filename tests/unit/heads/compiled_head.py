@@ -79,7 +79,7 @@ def compare(plain: nn.Module, *, whole: bool) -> None:
         for found, expected in zip(
             results(compiled, context, actions, draws), results(plain, context, actions, draws), strict=True
         ):
-            torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(found, expected, atol=5e-5, rtol=5e-4)
         new = counters["stats"]["unique_graphs"] - before
         if whole and batch in (4, 5):
             assert new == 0, f"sizes must not compile anew, got {new} graphs for a batch of {batch}"
@@ -100,7 +100,7 @@ def copies() -> None:
             parameter.zero_()
     assert not results(first, context, actions, 2)[1].any()
     for found, wanted in zip(results(second, context, actions, 2), expected, strict=True):
-        torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(found, wanted, atol=5e-5, rtol=5e-4)
 
 
 def main(case: str) -> None:
