@@ -12,7 +12,7 @@ PACKAGE = SOURCE / "vla_kit"
 LIGHT = ["__init__", "errors", "shapes", "protocols", "actions", "flow", "embodiment", "heads", "losses"]
 FOLDERS = ["backbones", "data", "metrics", "envs", "policy", "training", "evaluation", "serving"]
 ALLOWED = {"einops", "jaxtyping", "numpy", "roma", "torch", "vla_kit"}
-SIMULATORS = ["dm_control", "glfw", "gym_aloha", "gymnasium", "metaworld", "mujoco"]
+SIMULATORS = ["dm_control", "glfw", "gym_aloha", "gymnasium", "libero", "metaworld", "mujoco", "robosuite"]
 HEAVY = [
     *SIMULATORS,
     *("accelerate", "av", "datasets", "huggingface_hub", "jsonargparse", "lightning", "matplotlib", "pandas", "peft"),

@@ -41,8 +41,6 @@ from vla_kit.policy import Policy
 from vla_kit.training.policy_checkpoint import load_policy
 
 HERE = Path(__file__).resolve().parent
-VIEW = "cam_high"
-FEATURE = f"observation.images.{VIEW}"
 STATE = "observation.state"  # recorded for files of configs/state; nothing reads it without them
 CORRECTION_SEEDS_FROM = 500_000  # neither recorded from the start nor evaluated
 
@@ -164,7 +162,7 @@ def main(
         title="Qwen-VLA in miniature",
         notes=[
             "Trained from random weights on demonstrations recorded here; evaluated on seeds that were never recorded. "
-            "The policy sees one picture of 96 x 96 pixels and the instruction, nothing else."
+            "The policy sees pictures of 96 x 96 pixels and the instruction, nothing else."
         ],
         curves={
             f"{name}: training loss": {"loss": smooth(read_curve(run, "train/loss"))} for name, run in runs.items()
@@ -207,6 +205,11 @@ def folder_of(task: str) -> str:
     return task.replace("/", "-")
 
 
+def features_of(task: str) -> dict[str, str]:
+    """View tag -> key of its pictures in the task's data."""
+    return {tag: f"observation.images.{tag}" for tag in find_task(task).view_tags}
+
+
 def save_policy(policy: Policy, folder: Path, *, trained: Path) -> None:
     """Leave the policy in a folder that needs nothing else; one of an earlier training is replaced."""
     if folder.exists() and folder.stat().st_mtime < last_checkpoint(trained).stat().st_mtime:
@@ -230,7 +233,10 @@ def record(
     spec = preset(known.embodiment)
     features = {
         "action": {"dtype": "float32", "shape": [spec.action_space.size], "names": list(spec.action_space.names)},
-        FEATURE: {"dtype": "image", "shape": [96, 96, 3], "names": ["height", "width", "channels"]},
+        **{
+            key: {"dtype": "image", "shape": [96, 96, 3], "names": ["height", "width", "channels"]}
+            for key in features_of(task.name).values()
+        },
     }
     if spec.state_space is not None:
         names = list(spec.state_space.names)
@@ -256,7 +262,7 @@ def record(
 
 def write_episode(writer: LeRobotWriter, episode: RecordedEpisode) -> None:
     """Append one recorded episode."""
-    frames = {FEATURE: episode.frames[VIEW]}
+    frames = {features_of(episode.task)[tag]: pictures for tag, pictures in episode.frames.items()}
     columns = {} if episode.states is None else {STATE: episode.states}
     writer.add_episode(episode.actions, frames, instruction=episode.instruction, columns=columns, seed=episode.seed)
 
@@ -273,7 +279,7 @@ def data_set(task: DemoTask, output: Path) -> dict[str, Any]:
         "root": str(output / "data" / folder_of(task.name)),
         "embodiment": find_task(task.name).embodiment,
         "state": [STATE],
-        "views": {VIEW: FEATURE},
+        "views": features_of(task.name),
         "weight": task.weight,
         "stride": task.stride,
         "cache_frames": True,
@@ -343,7 +349,7 @@ def write_picture(episodes: Sequence[EpisodeResult], path: Path, *, columns: int
             shown.setdefault(episode.task, episode)
     rows = []
     for episode in shown.values():
-        pictures = episode.pictures
+        pictures = episode.pictures[:, :, : episode.pictures.shape[1]]  # the first view
         rows.append(np.concatenate(pictures[np.linspace(0, len(pictures) - 1, columns).round().astype(int)], axis=1))
     partial_path = path.with_suffix(".partial.png")
     Image.fromarray(np.concatenate(rows)).save(partial_path)

@@ -1,4 +1,4 @@
-"""Ready embodiments: the robots of the paper, human hands, navigation and the robots of the demo.
+"""Ready embodiments: the robots of the paper, human hands, navigation, and the robots of demo and benchmarks.
 
 The paper names robots, arms and action types; it prints neither robot tags, rates, chunk sizes nor joint counts.
 Tags are the names of its table 2. A rate is the usual one of a public data set of that robot, and a joint count is
@@ -264,7 +264,35 @@ _DEMO: Final = [
     ),
 ]
 
-PRESETS: Final[Mapping[str, EmbodimentSpec]] = MappingProxyType({spec.name: spec for spec in [*_PAPER, *_DEMO]})
+_BENCHMARK: Final = [
+    EmbodimentSpec(  # LIBERO, through robosuite's OSC_POSE controller
+        "libero_panda",
+        robot_tag="Franka Panda",
+        rate_hz=20.0,
+        chunk_size=16,
+        arms="single",
+        action_space=ActionSpace(
+            [
+                ChannelGroup("position", kind="eef_position", reference="delta", unit="5 cm at 1.0", count=3),
+                ChannelGroup("rotation", kind="eef_rotation", reference="delta", unit="0.5 rad at 1.0", count=3),
+                ChannelGroup(
+                    "gripper", kind="gripper", reference="absolute", unit="-1 open, 1 closed", normalized=False
+                ),
+            ]
+        ),
+        state_space=ActionSpace(
+            [
+                ChannelGroup("position", kind="eef_position", reference="absolute", unit="m", count=3),
+                ChannelGroup("rotation", kind="eef_rotation", reference="absolute", unit="rad, axis-angle", count=3),
+                ChannelGroup("finger", kind="gripper", reference="absolute", unit="m", count=2),
+            ]
+        ),
+    ),
+]
+
+PRESETS: Final[Mapping[str, EmbodimentSpec]] = MappingProxyType(
+    {spec.name: spec for spec in [*_PAPER, *_DEMO, *_BENCHMARK]}
+)
 """Name -> embodiment."""
 
 

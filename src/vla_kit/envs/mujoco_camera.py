@@ -1,21 +1,25 @@
-"""A free MuJoCo camera that renders fast in software.
+"""MuJoCo cameras that render fast in software.
 
 Importing this file sets `MUJOCO_GL=egl` in the environment of the process, unless it is set already or MuJoCo was
 imported before: MuJoCo reads it once. Export it yourself (`osmesa`, `glfw`) to choose another renderer.
+
+Shadows and multi-sampling are switched off in the model: they cost ten times the rest of a frame in software. So build
+the camera before anything else renders the model, and do not compare its pictures with those of other settings.
 """
 
 import atexit
 import weakref
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
 
 from vla_kit.envs._mujoco import check_renderer, mujoco, no_renderer
-from vla_kit.envs.protocol import SimulationError, check_frame
+from vla_kit.envs.protocol import Pictures, SimulationError, check_frame
 from vla_kit.errors import SettingError
 
-__all__ = ["CameraPlace", "FreeCamera", "Ornament"]
+__all__ = ["CameraPlace", "FreeCamera", "ModelCameras", "Ornament"]
 
 _SHAPES = {
     "ball": mujoco.mjtGeom.mjGEOM_SPHERE,
@@ -48,9 +52,7 @@ class Ornament(NamedTuple):
 class FreeCamera:
     """Renders one square view of a MuJoCo model, from a camera that belongs to no body.
 
-    Shadows and multi-sampling are switched off in `model`: they cost ten times the rest of a frame in software.
-    So build the camera before anything else renders the model, and do not compare its pictures with those of other
-    settings. The graphics context is made at the first picture: simulating without looking needs no renderer.
+    The graphics context is made at the first picture: simulating without looking needs no renderer.
 
     Args:
         model: The `mujoco.MjModel`.
@@ -87,14 +89,7 @@ class FreeCamera:
         elevation: float,
         show_sites: bool = False,
     ) -> None:
-        if image_size < 1:
-            raise SettingError(f"image_size must be >= 1, got {image_size}. 96 is enough for the demo.")
-        model.vis.quality.shadowsize = 0
-        model.vis.quality.offsamples = 0
-        model.vis.global_.offwidth = max(model.vis.global_.offwidth, image_size)
-        model.vis.global_.offheight = max(model.vis.global_.offheight, image_size)
-        self._model = model
-        self._image_size = image_size
+        self._screen = _Screen(model, image_size=image_size)
         self._camera = mujoco.MjvCamera()
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FREE
         self.place = CameraPlace(lookat, distance, azimuth, elevation)
@@ -104,8 +99,6 @@ class FreeCamera:
         self._option = mujoco.MjvOption()
         if not show_sites:
             self._option.sitegroup[:] = 0
-        self._renderer: Any = None
-        self._closed = False
 
     @property
     def place(self) -> CameraPlace:
@@ -139,6 +132,114 @@ class FreeCamera:
         Raises:
             SimulationError: If no renderer works here, the picture is constant, or the camera is closed.
         """
+        picture = self._screen.render(
+            data,
+            camera=self._camera,
+            option=self._option,
+            tag=tag,
+            ornaments=self.ornaments,
+            stale_textures=self._stale_textures,
+        )
+        self._stale_textures.clear()
+        return picture
+
+    def close(self) -> None:
+        """Free the graphics context; closing twice is fine."""
+        self._screen.close()
+
+
+class ModelCameras:
+    """Renders square views from cameras that the MuJoCo model itself holds, such as one on a wrist.
+
+    All views share one graphics context, made at the first picture.
+
+    Args:
+        model: The `mujoco.MjModel`.
+        image_size: Height and width of a picture [pixels].
+        names: View tag -> name of the camera in the model, in the order of the pictures.
+        hidden_groups: Groups of geoms that are not drawn, such as collision shapes.
+
+    Raises:
+        SettingError: If `image_size` is not positive, or the model has no such camera.
+
+    Examples:
+        >>> import mujoco
+        >>> xml = '''<mujoco><worldbody><light pos="0 0 3"/><geom type="box" size="1 1 1"/>
+        ...     <camera name="above" pos="0 0 5"/></worldbody></mujoco>'''
+        >>> model = mujoco.MjModel.from_xml_string(xml)
+        >>> data = mujoco.MjData(model)
+        >>> mujoco.mj_forward(model, data)
+        >>> cameras = ModelCameras(model, image_size=32, names={"cam_high": "above"})
+        >>> {tag: picture.shape for tag, picture in cameras.render(data).items()}
+        {'cam_high': (32, 32, 3)}
+        >>> cameras.close()
+    """
+
+    def __init__(
+        self,
+        model: Any,  # noqa: ANN401  (mujoco.MjModel)
+        *,
+        image_size: int,
+        names: Mapping[str, str],
+        hidden_groups: Sequence[int] = (),
+    ) -> None:
+        there = [model.camera(index).name for index in range(model.ncam)]
+        for name in names.values():
+            if name not in there:
+                raise SettingError(f"names must be cameras of the model, {there}, got {name!r}. Choose among them.")
+        self._screen = _Screen(model, image_size=image_size)
+        self._names = dict(names)
+        self._option = mujoco.MjvOption()
+        for group in hidden_groups:
+            self._option.geomgroup[group] = 0
+
+    def render(self, data: Any) -> Pictures:  # noqa: ANN401  (mujoco.MjData)
+        """Draw all views of the scene as it stands in `data`.
+
+        Args:
+            data: The `mujoco.MjData` that belongs to the model.
+
+        Returns:
+            View tag -> RGB in [0, 255], upright, new arrays.
+
+        Raises:
+            SimulationError: If no renderer works here, a picture is constant, or the cameras are closed.
+        """
+        return {
+            tag: self._screen.render(data, camera=name, option=self._option, tag=tag)
+            for tag, name in self._names.items()
+        }
+
+    def close(self) -> None:
+        """Free the graphics context; closing twice is fine."""
+        self._screen.close()
+
+
+class _Screen:
+    """The graphics context of one model, made at the first picture and freed without harm to those of others."""
+
+    def __init__(self, model: Any, *, image_size: int) -> None:  # noqa: ANN401  (mujoco.MjModel)
+        if image_size < 1:
+            raise SettingError(f"image_size must be >= 1, got {image_size}. 96 is enough for the demo.")
+        model.vis.quality.shadowsize = 0
+        model.vis.quality.offsamples = 0
+        model.vis.global_.offwidth = max(model.vis.global_.offwidth, image_size)
+        model.vis.global_.offheight = max(model.vis.global_.offheight, image_size)
+        self._model = model
+        self._image_size = image_size
+        self._renderer: Any = None
+        self._closed = False
+
+    def render(
+        self,
+        data: Any,  # noqa: ANN401  (mujoco.MjData)
+        *,
+        camera: Any,  # noqa: ANN401  (mujoco.MjvCamera, or a name)
+        option: Any,  # noqa: ANN401  (mujoco.MjvOption)
+        tag: str,
+        ornaments: Sequence[Ornament] = (),
+        stale_textures: Collection[int] = (),
+    ) -> UInt8[np.ndarray, "height image_width 3"]:
         if self._closed:
             raise SimulationError("render must come before close, got a closed camera. Make a new environment.")
         if self._renderer is None:
@@ -149,22 +250,21 @@ class FreeCamera:
                 raise no_renderer(error) from error
             atexit.register(_close, weakref.ref(self))  # runs before MuJoCo ends EGL, as it was registered after
         renderer = self._renderer
-        renderer.update_scene(data, camera=self._camera, scene_option=self._option)
-        for ornament in self.ornaments:
+        renderer.update_scene(data, camera=camera, scene_option=option)
+        for ornament in ornaments:
             _draw(renderer.scene, ornament)
-        if self._stale_textures:
+        if stale_textures:
             renderer.render()  # makes its context current
-            for texture in self._stale_textures:
+            for texture in stale_textures:
                 mujoco.mjr_uploadTexture(self._model, renderer._mjr_context, texture)
-            self._stale_textures.clear()
         return check_frame(renderer.render(), tag=tag)
 
     def close(self) -> None:
-        """Free the graphics context; closing twice is fine."""
         if self._renderer is not None:
             self._renderer.render()  # makes its context current: freed in another's, it would blacken that one
             self._renderer.close()
             self._renderer = None
+        self._model = None
         self._closed = True
 
     def __del__(self) -> None:
@@ -185,8 +285,8 @@ def _draw(scene: Any, ornament: Ornament) -> None:  # noqa: ANN401 (mujoco.MjvSc
     scene.ngeom += 1
 
 
-def _close(camera: "weakref.ref[FreeCamera]") -> None:
-    """Close a camera that nobody closed, if it is still there when the interpreter ends."""
-    alive = camera()
+def _close(screen: "weakref.ref[_Screen]") -> None:
+    """Close a screen that nobody closed, if it is still there when the interpreter ends."""
+    alive = screen()
     if alive is not None:
         alive.close()

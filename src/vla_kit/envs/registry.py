@@ -10,21 +10,34 @@ from vla_kit.errors import SettingError
 
 __all__ = ["make_env", "make_expert"]
 
+_ENVS: Final = {
+    "metaworld": ("vla_kit.envs.metaworld", "MetaWorldEnv"),
+    "aloha": ("vla_kit.envs.aloha", "AlohaEnv"),
+    "libero": ("vla_kit.envs.libero", "LiberoEnv"),
+}
+_OF_ONE_TASK: Final = {"aloha"}
+_OF_ONE_RATE: Final = {"libero"}
 _EXPERTS: Final = {
     "metaworld": ("vla_kit.envs.metaworld", "MetaWorldExpert"),
     "aloha": ("vla_kit.envs.aloha_expert", "AlohaTransferExpert"),
+    "libero": ("vla_kit.envs.libero_expert", "LiberoExpert"),
 }
 
 
 def make_env(
-    name: str, *, image_size: int = 96, frame_skip: int = 4, max_steps: int | None = None, shift: str | None = None
+    name: str,
+    *,
+    image_size: int = 96,
+    frame_skip: int | None = None,
+    max_steps: int | None = None,
+    shift: str | None = None,
 ) -> PolicyEnv:
     """Make an environment.
 
     Args:
-        name: Key of `vla_kit.envs.TASKS`, such as `metaworld/faucet-open` or `aloha/transfer-cube`.
+        name: Name of a task, see `find_task`: `metaworld/faucet-open`, `aloha/transfer-cube`, `libero/spatial-0`.
         image_size: Height and width of a picture [pixels].
-        frame_skip: Simulator steps per decision.
+        frame_skip: Simulator steps per decision; the adapter's own number where None, as it must be for LIBERO.
         max_steps: Decisions after which an unsolved episode ends; the adapter's own number where None.
         shift: Change of the scene, a key of `vla_kit.envs.SHIFTS`. A change of words needs none: set `instruction` to
             `find_task(name).held_out_instruction(seed)`.
@@ -44,18 +57,19 @@ def make_env(
         >>> env.close()
     """
     simulator, _, short = find_task(name).name.partition("/")
-    settings: dict[str, Any] = {"image_size": image_size, "frame_skip": frame_skip}
-    if max_steps is not None:
-        settings["max_steps"] = max_steps
-    if shift is not None:
-        if find_shift(shift, task=name).of_words:
-            raise SettingError(
-                f"shift must change the scene, got {shift!r}. Set env.instruction to find_task(name)."
-                "held_out_instruction(seed)."
-            )
-        settings["shift"] = shift
-    module = import_module(f"vla_kit.envs.{simulator}")
-    env: PolicyEnv = module.MetaWorldEnv(short, **settings) if simulator == "metaworld" else module.AlohaEnv(**settings)
+    settings: dict[str, Any] = {"image_size": image_size}
+    if frame_skip is not None and simulator in _OF_ONE_RATE:
+        raise SettingError(f"frame_skip must be None for {name}, got {frame_skip}. Its rate is part of the benchmark.")
+    if shift is not None and find_shift(shift, task=name).of_words:
+        raise SettingError(
+            f"shift must change the scene, got {shift!r}. Set env.instruction to find_task(name)."
+            "held_out_instruction(seed)."
+        )
+    given = {"frame_skip": frame_skip, "max_steps": max_steps, "shift": shift}
+    settings |= {key: value for key, value in given.items() if value is not None}
+    if simulator not in _OF_ONE_TASK:
+        settings["task"] = short
+    env: PolicyEnv = _load(_ENVS[simulator])(**settings)
     return env
 
 
@@ -69,7 +83,7 @@ def make_expert(env: PolicyEnv) -> Expert:
         The expert; reset it after each reset of the environment.
 
     Raises:
-        SettingError: If no task of the registry is called `env.task`.
+        SettingError: If no task of the registry is called `env.task`, or nobody wrote an expert for it.
 
     Examples:
         >>> env = make_env("metaworld/faucet-open")
@@ -78,6 +92,11 @@ def make_expert(env: PolicyEnv) -> Expert:
         'MetaWorldExpert'
         >>> env.close()
     """
-    module, name = _EXPERTS[find_task(env.task).name.partition("/")[0]]
-    expert: Expert = getattr(import_module(module), name)(env)
+    simulator = find_task(env.task).name.partition("/")[0]
+    expert: Expert = _load(_EXPERTS[simulator])(env)
     return expert
+
+
+def _load(where: tuple[str, str]) -> Any:  # noqa: ANN401  (a class)
+    module, name = where
+    return getattr(import_module(module), name)

@@ -31,6 +31,7 @@ class EnvTask:
         disturbance: Noise for recording demonstrations.
         held_out: Ways to say the task that no demonstration uses, to find out whether a policy understands more than
             the sentences that it was trained on.
+        view_tags: Cameras of the robot, in the order in which their pictures enter the sequence.
         shares_scene_with: Name of the task whose scenes equal those of this one, seed by seed and pixel by pixel.
             Only the instruction tells the two apart, and sentence `i` of one differs from sentence `i` of the other
             in the direction alone.
@@ -49,6 +50,7 @@ class EnvTask:
     sentences: tuple[str, ...]
     disturbance: Disturbance
     held_out: tuple[str, ...] = ()
+    view_tags: tuple[str, ...] = ("cam_high",)
     shares_scene_with: str | None = None
 
     def __post_init__(self) -> None:
@@ -286,7 +288,7 @@ _ALL: Final = [
 ]
 
 TASKS: Final[Mapping[str, EnvTask]] = MappingProxyType({task.name: task for task in _ALL})
-"""Name in the registry -> task."""
+"""Name in the registry -> task, of the simulators whose sentences are ours."""
 
 PAIRS: Final[tuple[tuple[str, str], ...]] = (("metaworld/faucet-open", "metaworld/faucet-close"),)
 """Tasks that share their scenes, so that only the instruction decides what to do.
@@ -300,18 +302,26 @@ def find_task(name: str) -> EnvTask:
     """Look up a task.
 
     Args:
-        name: Key of `TASKS`.
+        name: Key of `TASKS`, or a task of LIBERO, such as `libero/spatial-0`: those are read from the installed
+            package, see `vla_kit.envs.libero_tasks.libero_task`.
 
     Returns:
         The task.
 
     Raises:
         SettingError: If there is no such task.
+        MissingExtraError: If the task is one of LIBERO, which is not installed.
 
     Examples:
         >>> find_task("aloha/transfer-cube").embodiment
         'aloha_transfer'
     """
+    if name.startswith("libero/"):
+        from vla_kit.envs.libero_tasks import libero_task  # its sentences lie in an optional package
+
+        return libero_task(name.removeprefix("libero/"))
     if name not in TASKS:
-        raise SettingError(f"name must be one of {sorted(TASKS)}, got {name!r}. Check the spelling.")
+        raise SettingError(
+            f"name must be one of {sorted(TASKS)} or a task of libero, got {name!r}. Check the spelling."
+        )
     return TASKS[name]

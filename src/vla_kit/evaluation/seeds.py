@@ -3,15 +3,13 @@
 from collections.abc import Sequence
 from typing import Final
 
+from vla_kit.envs.seeds import EVALUATION_SEEDS_FROM
 from vla_kit.errors import SettingError
 
 __all__ = ["EVALUATION_SEEDS_FROM", "TRAINING_SEEDS_FROM", "check_evaluation_seeds", "evaluation_seeds"]
 
 TRAINING_SEEDS_FROM: Final = 10_000
 """First seed of recorded demonstrations."""
-
-EVALUATION_SEEDS_FROM: Final = 1_000_000
-"""First seed of evaluation episodes; demonstrations stay below."""
 
 
 def evaluation_seeds(count: int, *, offset: int = 0) -> range:

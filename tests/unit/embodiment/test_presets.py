@@ -24,6 +24,7 @@ TABLE_2 = {  # name -> arms, channels
     "navigation": (None, 3),
     "metaworld_sawyer": ("single", 4),
     "aloha_transfer": ("dual", 14),
+    "libero_panda": ("single", 7),
 }
 
 
@@ -69,10 +70,26 @@ def test_a_data_set_brings_its_own_rate_and_chunk():
         PRESETS["widowx"] = spec
 
 
-def test_only_the_robots_of_the_demo_have_a_state():
+def test_only_the_robots_of_simulators_have_a_state():
     assert {name for name, spec in PRESETS.items() if spec.state_space is not None} == {
         "metaworld_sawyer",
         "aloha_transfer",
+        "libero_panda",
     }
     assert preset("metaworld_sawyer").state_space.names == ("position_0", "position_1", "position_2", "gripper")
     assert preset("aloha_transfer").state_space == preset("aloha_transfer").action_space
+    assert [channel.unit for channel in preset("libero_panda").state_space.channels] == [
+        *["m"] * 3,
+        *["rad, axis-angle"] * 3,
+        *["m"] * 2,
+    ]
+
+
+def test_libero_moves_in_units_of_its_controller_and_closes_at_one():
+    space = preset("libero_panda").action_space
+    assert [channel.unit for channel in space.channels] == [
+        *["5 cm at 1.0"] * 3,
+        *["0.5 rad at 1.0"] * 3,
+        "-1 open, 1 closed",
+    ]
+    assert space.normalized.tolist() == [True] * 6 + [False]

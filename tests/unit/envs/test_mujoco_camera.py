@@ -4,7 +4,7 @@ import pytest
 mujoco = pytest.importorskip("vla_kit.envs._mujoco", exc_type=ImportError).mujoco
 
 from vla_kit.envs import SimulationError  # noqa: E402  (after the skip)
-from vla_kit.envs.mujoco_camera import FreeCamera  # noqa: E402
+from vla_kit.envs.mujoco_camera import FreeCamera, ModelCameras  # noqa: E402
 from vla_kit.errors import SettingError  # noqa: E402
 
 XML = """<mujoco><worldbody><light pos="0 0 3"/>
@@ -111,3 +111,59 @@ def test_closed_is_closed():
 def test_image_size_must_be_positive():
     with pytest.raises(SettingError, match="image_size must be >= 1, got 0"):
         camera(scene()[0], image_size=0)
+
+
+EYES = """<mujoco><worldbody><light pos="0 0 3"/>
+<camera name="above" pos="0 0 2.5"/><camera name="side" pos="0 -2.5 0" xyaxes="1 0 0 0 0 1"/>
+<geom type="box" pos="-.3 .4 .2" size=".2 .2 .2" rgba="1 0 0 1"/>
+<geom type="sphere" pos=".5 0 0" size=".25" rgba="0 1 0 1" group="2"/>
+</worldbody></mujoco>"""
+
+
+def eyes(**changes):
+    model = mujoco.MjModel.from_xml_string(EYES)
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    settings = {"image_size": 32, "names": {"cam_high": "above", "ego": "side"}}
+    return ModelCameras(model, **{**settings, **changes}), data
+
+
+def middle(picture, colour):
+    """Row and column of what is clearly of one colour."""
+    others = np.delete(picture.astype(int), colour, axis=2).max(axis=2)
+    rows, columns = np.nonzero(picture[..., colour].astype(int) > 2 * others + 20)
+    return rows.mean(), columns.mean()
+
+
+def test_cameras_of_the_model_see_upright_and_not_mirrored():
+    cameras, data = eyes()
+    pictures = cameras.render(data)
+    cameras.close()
+    assert list(pictures) == ["cam_high", "ego"]
+    row, column = middle(pictures["cam_high"], 0)  # the red box is left of and beyond the middle, and above it
+    assert row < 14
+    assert column < 14
+    row, column = middle(pictures["ego"], 0)
+    assert row < 15
+    assert column < 14
+
+
+def test_hidden_groups_are_not_drawn():
+    (shown, data), (hidden, _) = eyes(), eyes(hidden_groups=[2])
+    before, after = shown.render(data)["cam_high"], hidden.render(data)["cam_high"]
+    shown.close()
+    assert middle(before, 1)[1] > 17
+    assert (after[..., 1].astype(int) > 2 * after[..., 0].astype(int) + 20).sum() == 0
+
+
+def test_unknown_cameras_are_refused():
+    with pytest.raises(SettingError, match=r"names must be cameras of the model, \['above', 'side'\], got 'below'"):
+        eyes(names={"cam_high": "below"})
+
+
+def test_closed_cameras_of_a_model_are_closed():
+    cameras, data = eyes()
+    cameras.close()
+    cameras.close()
+    with pytest.raises(SimulationError, match="render must come before close"):
+        cameras.render(data)
