@@ -19,10 +19,9 @@ from typing import Any
 import numpy as np
 import yaml
 from demo import (
-    FEATURE,
-    VIEW,
     Clock,
     DemoTask,
+    features_of,
     fit,
     folder_of,
     git,
@@ -210,7 +209,7 @@ def write_settings(run: Run) -> Path:
         {
             "root": str(data_folder(trial, run.output)),
             "embodiment": TURNED if trial.turned else "metaworld_sawyer",
-            "views": {VIEW: FEATURE},
+            "views": features_of(trial.task),
             "cache_frames": True,
         }
         for trial in run.variant.trials

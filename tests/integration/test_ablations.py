@@ -100,10 +100,11 @@ def test_a_variant_trains_as_its_settings_say(name, ablations, tmp_path, monkeyp
     camera = {"dtype": "image", "shape": (96, 96, 3)}
     for trial in variant.trials:
         folder = ablations.data_folder(trial, tmp_path)
-        features = {"action": {"dtype": "float32", "shape": (4,)}, ablations.FEATURE: camera}
+        (key,) = ablations.features_of(trial.task).values()
+        features = {"action": {"dtype": "float32", "shape": (4,)}, key: camera}
         with LeRobotWriter(folder, rate_hz=20, features=features) as writer:
             for _ in range(2):
-                frames = {ablations.FEATURE: rng.integers(0, 256, (20, 96, 96, 3), dtype=np.uint8)}
+                frames = {key: rng.integers(0, 256, (20, 96, 96, 3), dtype=np.uint8)}
                 actions = rng.uniform(-1, 1, size=(20, 4)).astype(np.float32)
                 writer.add_episode(actions, frames, instruction="turn the tap to the right")
     run.folder.mkdir(parents=True)

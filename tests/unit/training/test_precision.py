@@ -61,7 +61,10 @@ def test_losses_in_bfloat16_stay_near_those_in_float32(losses, attention):
     assert {parameter.dtype for parameter in module.parameters()} == {torch.float32}
     true, module = losses("bf16-true", attention)
     assert {parameter.dtype for parameter in module.head.parameters()} == {torch.bfloat16}
-    for name, found, worst in (("mixed", mixed, 0.06), ("true", true, 0.1)):  # twice what was seen; the mean 0.01 at most
+    for name, found, worst in (
+        ("mixed", mixed, 0.06),
+        ("true", true, 0.1),
+    ):  # twice what was seen; the mean 0.01 at most
         off = (found - expected).abs() / expected
         assert off.max() < worst, f"{name}: {off.max():.3f}"
         assert off.mean() < 0.02, f"{name}: {off.mean():.3f}"
