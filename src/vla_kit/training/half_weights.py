@@ -13,10 +13,8 @@ class HalfWeights(HalfPrecision):
     Lightning rounds what a batch holds to the precision of the weights, native actions too, before they are normalised:
     in bfloat16 a position of 1.234 m becomes 1.234375 m, in float16 a joint of 100,000 ticks inf. Our batches refuse
     that. Here they pass unchanged; modules round what they multiply. The command line takes this plugin for
-    `--trainer.precision bf16-true`; in Python it goes to `Trainer(plugins=[HalfWeights("bf16-true")])`.
-
-    Args:
-        precision: `bf16-true` or `16-true`.
+    `--trainer.precision bf16-true`; in Python it goes to `Trainer(plugins=[HalfWeights("bf16-true")])`. Its one
+    argument is the precision, `bf16-true` or `16-true`.
 
     Examples:
         >>> HalfWeights("bf16-true").precision
