@@ -1,6 +1,6 @@
 """How many times faster the action head is through torch.compile, on this machine.
 
-Run: python benchmarks/compiled_head.py [--repeats 15] [--blocks 1] [--results docs/results/training.json] ...
+Run: python benchmarks/compiled_head.py [--repeats 15] [--blocks 1] [--results docs/results/compile.json] ...
 
 "training" is the flow-matching loss with several noise draws per sample, forward and backward; "sampling" is a chunk
 for one observation in 10 Euler steps. The plain head and its compiled copy take turns; a round gives one ratio of times
