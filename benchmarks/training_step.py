@@ -58,7 +58,7 @@ class Products(TorchDispatchMode):
         self.found: Counter[tuple[Operand, Operand]] = Counter()
         self.others: Counter[str] = Counter()
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401 (a hook of torch)
         name = func.overloadpacket.__name__
         if name in ("mm", "bmm"):
             self._add(args[0], args[1])

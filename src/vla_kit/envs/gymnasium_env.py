@@ -336,7 +336,7 @@ def _at(tree: Any, path: str, argument: str) -> Any:  # noqa: ANN401 (whatever a
     raise SettingError(f"{argument} must be the place of something, got {path!r} in {keys}. Check the spelling.")
 
 
-def _picture(picture: Any, tag: str) -> UInt8[np.ndarray, "height image_width 3"]:  # noqa: ANN401
+def _picture(picture: Any, tag: str) -> UInt8[np.ndarray, "height image_width 3"]:  # noqa: ANN401 (whatever an environment returns)
     array = np.asarray(picture)
     if array.dtype != np.uint8:
         raise DtypeError(f"views[{tag!r}] must be uint8 in [0, 255], got {array.dtype}. Keep raw pixels.")

@@ -309,11 +309,11 @@ def _build(bddl_file: str) -> Any:  # noqa: ANN401  (LIBERO's ControlEnv)
 def _numpy_seed(seed: int) -> Iterator[None]:
     """Seed NumPy's global generator, from which robosuite places objects, and put it back afterwards."""
     before = np.random.get_state()  # noqa: NPY002  (robosuite knows no other)
-    np.random.seed(seed)  # noqa: NPY002
+    np.random.seed(seed)  # noqa: NPY002 (as above)
     try:
         yield
     finally:
-        np.random.set_state(before)  # noqa: NPY002
+        np.random.set_state(before)  # noqa: NPY002 (as above)
 
 
 def _axis_angle(w: float, xyz: Float[np.ndarray, " 3"]) -> Float[np.ndarray, " 3"]:

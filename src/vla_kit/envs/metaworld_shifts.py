@@ -64,7 +64,7 @@ def _either_side(rng: np.random.Generator, low: float, high: float) -> float:
     return float(rng.choice([-1.0, 1.0]) * rng.uniform(low, high))
 
 
-def _move_camera(simulator: Any, camera: FreeCamera, rng: np.random.Generator) -> Callable[[], None]:  # noqa: ANN401
+def _move_camera(simulator: Any, camera: FreeCamera, rng: np.random.Generator) -> Callable[[], None]:  # noqa: ANN401 (untyped library)
     place = camera.place
     camera.place = place._replace(
         azimuth=place.azimuth + _either_side(rng, 8.0, 15.0),
@@ -78,7 +78,7 @@ def _move_camera(simulator: Any, camera: FreeCamera, rng: np.random.Generator) -
     return undo
 
 
-def _change_light(simulator: Any, camera: FreeCamera, rng: np.random.Generator) -> Callable[[], None]:  # noqa: ANN401
+def _change_light(simulator: Any, camera: FreeCamera, rng: np.random.Generator) -> Callable[[], None]:  # noqa: ANN401 (untyped library)
     model = simulator.model
     headlight = model.vis.headlight
     strengths = [model.light_diffuse, model.light_specular, headlight.ambient, headlight.diffuse]
@@ -99,7 +99,7 @@ def _change_light(simulator: Any, camera: FreeCamera, rng: np.random.Generator) 
     return undo
 
 
-def _change_textures(simulator: Any, camera: FreeCamera, rng: np.random.Generator) -> Callable[[], None]:  # noqa: ANN401
+def _change_textures(simulator: Any, camera: FreeCamera, rng: np.random.Generator) -> Callable[[], None]:  # noqa: ANN401 (untyped library)
     model = simulator.model
     before = []
     for name in _TEXTURES:
@@ -122,7 +122,7 @@ def _change_textures(simulator: Any, camera: FreeCamera, rng: np.random.Generato
     return undo
 
 
-def _add_distractors(simulator: Any, camera: FreeCamera, rng: np.random.Generator) -> Callable[[], None]:  # noqa: ANN401
+def _add_distractors(simulator: Any, camera: FreeCamera, rng: np.random.Generator) -> Callable[[], None]:  # noqa: ANN401 (untyped library)
     kept_clear = _places_of_the_task(simulator, with_goals=camera.show_sites)
     taken = np.full((1, 2), np.inf)
     ornaments: list[Ornament] = []
@@ -143,7 +143,7 @@ def _add_distractors(simulator: Any, camera: FreeCamera, rng: np.random.Generato
     return undo
 
 
-def _places_of_the_task(simulator: Any, *, with_goals: bool) -> np.ndarray:  # noqa: ANN401
+def _places_of_the_task(simulator: Any, *, with_goals: bool) -> np.ndarray:  # noqa: ANN401 (untyped library)
     """Where hand and objects stand on the table [m], and goals where they are seen: a hidden one must not be told."""
     model, data = simulator.model, simulator.data
     roots = [model.body(int(root)).name for root in model.body_rootid]

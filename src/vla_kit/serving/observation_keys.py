@@ -168,7 +168,7 @@ class ObservationReader:
             )
         return self.robots[name]
 
-    def _state(self, state: Any, robot: ObservationKeys, *, plain: bool) -> np.ndarray | None:  # noqa: ANN401
+    def _state(self, state: Any, robot: ObservationKeys, *, plain: bool) -> np.ndarray | None:  # noqa: ANN401 (whatever a client sent)
         key, size = "state" if plain else robot.state, self.state_sizes.get(robot.embodiment)
         if state is None and size is None:
             return None
@@ -182,7 +182,7 @@ class ObservationReader:
             raise DataError(f"{key} must be finite, got NaN or infinity. Check the robot's driver.")
         return numbers.astype(np.float32)
 
-    def _view(self, picture: Any, *, tag: str) -> UInt8[Tensor, "*frame 3 height image_width"]:  # noqa: ANN401
+    def _view(self, picture: Any, *, tag: str) -> UInt8[Tensor, "*frame 3 height image_width"]:  # noqa: ANN401 (whatever a client sent)
         if isinstance(picture, bytes):
             picture = decode_picture(picture, key=f"views[{tag!r}]", max_pixels=self.max_pixels)
         if not isinstance(picture, np.ndarray):
@@ -233,7 +233,7 @@ def _plain_pictures(message: Mapping[str, Any], robot: ObservationKeys) -> dict[
     return {check_view_tag(tag): sent[tag] for tag in expected}
 
 
-def _rate(rate_hz: Any) -> float | None:  # noqa: ANN401
+def _rate(rate_hz: Any) -> float | None:  # noqa: ANN401 (whatever a client sent)
     if rate_hz is None:
         return None
     if not isinstance(rate_hz, int | float) or not 0 < rate_hz < math.inf:
