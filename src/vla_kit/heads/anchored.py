@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from vla_kit.errors import SettingError
 from vla_kit.heads.conditioned import check_context_width
+from vla_kit.heads.pooling import mean_token
 from vla_kit.protocols import Context
 
 __all__ = ["AnchoredContext", "AnchoredHead"]
@@ -100,10 +101,9 @@ class AnchoredHead(nn.Module):
             ShapeError: If the context does not have `context_width` features.
         """
         check_context_width(context, self.context_width)
-        real = context.mask[..., None]
-        total = torch.where(real, context.hidden, 0).float().sum(1)
-        mean = total / real.sum(1).clamp(min=1)
-        anchor = self.readout(mean.to(self.readout.weight.dtype)).unflatten(-1, (self.horizon, self.channels))
+        anchor = self.readout(mean_token(context).to(self.readout.weight.dtype)).unflatten(
+            -1, (self.horizon, self.channels)
+        )
         remember: Any = self.head.condition
         return AnchoredContext(inner=remember(context), anchor=anchor)
 
