@@ -4,6 +4,7 @@ One convention, the paper's: time 0 is the clean action, time 1 is noise, veloci
 from 1 to 0. Nothing here knows a network.
 """
 
+from vla_kit.flow.learned_noise import LearnedNoiseEuler
 from vla_kit.flow.path import interpolate, target_velocity
 from vla_kit.flow.prefix import CleanPrefix, GuidedPrefix, HardPrefix, prefix_weights
 from vla_kit.flow.solvers import Euler, Heun, Midpoint
@@ -20,6 +21,7 @@ __all__ = [
     "GuidedPrefix",
     "HardPrefix",
     "Heun",
+    "LearnedNoiseEuler",
     "Midpoint",
     "SigmoidNormalTime",
     "StochasticEuler",

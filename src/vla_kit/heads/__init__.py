@@ -5,6 +5,7 @@ from vla_kit.heads.blocks import DiTBlock
 from vla_kit.heads.concatenated import ConcatenatedProjection
 from vla_kit.heads.conditioned import Conditioned
 from vla_kit.heads.dit import DiTHead
+from vla_kit.heads.noise import NoiseHead
 from vla_kit.heads.per_embodiment import PerEmbodimentProjection
 from vla_kit.heads.pooling import mean_token
 from vla_kit.heads.projection import ActionProjection
@@ -20,6 +21,7 @@ __all__ = [
     "Conditioned",
     "DiTBlock",
     "DiTHead",
+    "NoiseHead",
     "PerEmbodimentProjection",
     "StateTokenHead",
     "ValueHead",

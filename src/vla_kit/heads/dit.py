@@ -15,12 +15,10 @@ from vla_kit.heads.blocks import DiTBlock, Modulation, attend, normalise, over_t
 from vla_kit.heads.conditioned import Conditioned, check_context_width, next_position
 from vla_kit.heads.projection import ActionProjection
 from vla_kit.heads.rope import default_sections, rotary_angles, validate_sections
+from vla_kit.heads.time_features import TIME_FEATURES, time_features
 from vla_kit.protocols import Context
 
 __all__ = ["DiTHead"]
-
-TIME_FEATURES = 256
-TIME_FACTOR = 1000.0
 
 
 class DiTHead(nn.Module):
@@ -355,11 +353,7 @@ class DiTHead(nn.Module):
         return cast(list[DiTBlock], list(self.blocks))  # ModuleList forgets the class of its elements
 
     def _embed_time(self, time: Float[Tensor, " batch *step"]) -> Float[Tensor, "batch *step width"]:
-        half = TIME_FEATURES // 2
-        frequency = torch.exp(torch.arange(half, device=time.device, dtype=torch.float32) * (-math.log(10_000) / half))
-        angle = TIME_FACTOR * time.float()[..., None] * frequency
-        features = torch.cat([angle.cos(), angle.sin()], -1)
-        embedded: Tensor = self.time_embedding(features.to(self.context_projection.weight.dtype))
+        embedded: Tensor = self.time_embedding(time_features(time).to(self.context_projection.weight.dtype))
         return embedded
 
     def _action_angles(self, next_position: Int[Tensor, " batch"], horizon: int, draws: int) -> tuple[Tensor, Tensor]:
