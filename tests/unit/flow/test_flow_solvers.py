@@ -3,19 +3,11 @@ import math
 
 import pytest
 import torch
+from gaussian_flow import MEAN, STD
+from gaussian_flow import velocity as gaussian_velocity
 
 from vla_kit.errors import SettingError
 from vla_kit.flow import Euler, Heun, Midpoint
-
-MEAN, STD = 0.7, 0.3
-
-
-def gaussian_velocity(noisy: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
-    """Expected `noise - action` at a point of the path, for actions from N(MEAN, STD^2): linear regression."""
-    time = time.view(-1, *[1] * (noisy.ndim - 1))
-    variance = (1 - time) ** 2 * STD**2 + time**2
-    covariance = time - (1 - time) * STD**2
-    return -MEAN + covariance / variance * (noisy - (1 - time) * MEAN)
 
 
 def error(solver: Euler | Heun | Midpoint) -> float:
