@@ -27,5 +27,9 @@ AXES: Final[dict[str, str]] = {
     "image_width": "image columns",
     "vocabulary": "token ids of the language model",
     "embodiment": "robots in one normaliser",
+    "transition": "noisy steps of a stochastic sampler that a chunk remembers",
+    "chunk": "chunks carried out one after another in one environment",
+    "env": "environments side by side",
+    "episode": "episodes of a rollout",
 }
 """Axis word -> meaning. `batch draw` folded into one axis is always ordered sample-major."""

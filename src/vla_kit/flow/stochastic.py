@@ -56,8 +56,9 @@ class StochasticEuler:
 
     Source:
         Qwen-VLA, arXiv 2605.30280, section 4.2: the ODE as an SDE, log-probabilities of one random step per rollout.
-        It gives neither the noise nor the number of steps; formulas, the choice of the denominator at time 1 and
-        the level 0.5 are those of RLinf's Flow-SDE (pi_RL, arXiv 2510.25889), in the same time convention.
+        It gives neither the level of the noise nor the number of steps, and does not say whether steps that do not
+        enter the ratio are noisy. Formulas, steps without noise, the denominator at time 1 and the level 0.5 are
+        those of RLinf's Flow-SDE (pi_RL, arXiv 2510.25889), in the same time convention.
     """
 
     def __init__(
