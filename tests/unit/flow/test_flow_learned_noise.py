@@ -142,6 +142,7 @@ def test_padding_changes_nothing_whatever_it_holds():
             log_prob=path.log_prob,
         )
         law = sampler.transitions(field, dirty, mask)
+        assert law.mean.detach().masked_select(~mask[:, None]).eq(0).all()
         parts = [law.log_prob(dirty.after), law.entropy(), sampler.kl(field, curved, dirty, mask)]
         (gradient,) = torch.autograd.grad(sum(part.sum() for part in parts), weight)
         results.append([path.actions, path.log_prob, *parts, gradient])

@@ -207,7 +207,9 @@ def test_padding_changes_nothing_whatever_it_holds(stochastic_steps):
             step=path.step,
             log_prob=path.log_prob,
         )
-        log_prob = sampler.log_prob(field, dirty, mask)
+        law = sampler.transitions(field, dirty, mask)
+        assert law.mean.detach().masked_select(~mask[:, None]).eq(0).all()
+        log_prob = law.log_prob(dirty.after)
         kl = sampler.kl(field, curved, dirty, mask)
         (gradient,) = torch.autograd.grad(log_prob.sum() + kl.sum(), weight)
         results.append([path.actions, path.log_prob, log_prob, kl, gradient])

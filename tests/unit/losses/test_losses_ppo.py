@@ -103,6 +103,7 @@ def test_a_path_has_the_ratio_of_its_transitions_product():
     whole = PPOLoss()(log_prob.sum(1, keepdim=True), old.sum(1, keepdim=True), torch.ones(1))
     assert apart.ratio_mean.item() == pytest.approx((math.exp(0.1) + math.exp(-0.05)) / 2)
     assert whole.ratio_mean.item() == pytest.approx(math.exp(0.05))
+    assert whole.approximate_kl.item() == pytest.approx(math.exp(0.05) - 1 - 0.05, abs=1e-7)
 
 
 def test_kl_and_entropy_are_weighted_terms():
