@@ -60,7 +60,7 @@ class ChunkOutcome:
         steps: Actions that were carried out; fewer than given where the episode ended before.
         success: Whether the task is solved.
         done: Whether the episode is over.
-        sight: What is seen after the last action; None where the episode is over, for nobody acts on it.
+        sight: What is seen after the last action; None where the episode is over and nobody asked for its end.
     """
 
     steps: int
@@ -101,12 +101,13 @@ def begin_episode(env: PolicyEnv, seed: int, instruction: str | None = None) -> 
     return Scene(instruction=env.instruction, sight=_look(env))
 
 
-def run_chunk(env: PolicyEnv, actions: Float[np.ndarray, "step size"]) -> ChunkOutcome:
+def run_chunk(env: PolicyEnv, actions: Float[np.ndarray, "step size"], see_timeout: bool = False) -> ChunkOutcome:
     """Carry out actions until the last one or the end of the episode, and look once, after the last.
 
     Args:
         env: The environment, in an episode.
         actions: At least one native action.
+        see_timeout: Look too where the episode ended without success, for a critic that says what might have come.
 
     Returns:
         What they led to.
@@ -117,7 +118,8 @@ def run_chunk(env: PolicyEnv, actions: Float[np.ndarray, "step size"]) -> ChunkO
         steps, success, done = steps + 1, step.success, step.done
         if done:
             break
-    return ChunkOutcome(steps=steps, success=success, done=done, sight=None if done else _look(env))
+    look = not done or (see_timeout and not success)
+    return ChunkOutcome(steps=steps, success=success, done=done, sight=_look(env) if look else None)
 
 
 def _look(env: PolicyEnv) -> Sight:

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from jaxtyping import Float, UInt8
 
 from vla_kit.envs import EnvHere, EnvHost, Expert, PolicyEnv, SimulationError, make_expert
 from vla_kit.envs.episodes import ChunkOutcome, Scene, SoloOutcome, act_alone, begin_episode, replay_episode, run_chunk
+from vla_kit.envs.turns import take_turns
 from vla_kit.errors import SettingError
 from vla_kit.evaluation.seeds import check_evaluation_seeds
 from vla_kit.policy import ChunkExecutor, PolicyObservation
@@ -269,88 +270,40 @@ def _run(
     here = EnvHere()
     hosts = list(workers[: len(seeds)]) or [here]
     waiting, results = deque(seeds), dict[int, EpisodeResult]()
-    try:
-        for host in hosts:
-            host.give(make_env)
-        seats = [_Seat(host, play) for host in hosts]
-        halves = [half for half in (seats[::2], seats[1::2]) if half]
-        while waiting or any(seat.seed is not None for seat in seats):
-            for half in halves:
-                for seat in half:
-                    if seat.seed is None and waiting:
-                        seat.begin(waiting.popleft())
-                    elif seat.seed is not None and (result := seat.go_on(None)) is not None:
-                        results[result.seed] = result
-                        if on_episode is not None:
-                            on_episode(result)
-                        if waiting:
-                            seat.begin(waiting.popleft())
-                asking = [(seat, *seat.question) for seat in half if seat.question is not None]
-                if asking and policy is not None:
-                    chunks = policy.act([seen for _, seen, _ in asking], generator=[noise for _, _, noise in asking])
-                    for (seat, _, _), chunk in zip(asking, chunks, strict=True):
-                        seat.go_on(chunk)
-    except BaseException:
-        for host in hosts:
-            host.close()  # some still work on what nobody will collect
-        raise
+
+    def answer(questions: Sequence[_Question]) -> Sequence[_Chunk]:
+        assert policy is not None  # noqa: S101 (an episode without one asks nothing)
+        return policy.act([seen for seen, _ in questions], generator=[noise for _, noise in questions])
+
+    def collect(result: EpisodeResult) -> None:
+        results[result.seed] = result
+        if on_episode is not None:
+            on_episode(result)
+
+    for host in hosts:
+        host.give(make_env)
+    take_turns(
+        hosts,
+        take=lambda _: waiting.popleft() if waiting else None,
+        play=play,
+        answer=answer,
+        give_up=_given_up,
+        on_result=collect,
+    )
     here.close()
     return [results[seed] for seed in seeds]
 
 
-class _Seat:
-    """One host and the episode that it plays."""
-
-    def __init__(self, host: EnvHost, play: Callable[[EnvHost, int], _Play]) -> None:
-        self._host, self._play = host, play
-        self._going: Any = None
-        self._tries = 0
-        self.seed: int | None = None
-        self.question: _Question | None = None
-
-    def begin(self, seed: int) -> None:
-        """Start the episode of a seed, up to where it waits for its environment."""
-        self._tries = 0
-        self._start(seed)
-
-    def go_on(self, chunk: _Chunk | None) -> EpisodeResult | None:
-        """Go on to the next stop; the result when the episode ended."""
-        seed = self.seed
-        assert seed is not None  # noqa: S101 (callers see to it)
-        try:
-            self.question = self._going.send(chunk)
-        except StopIteration as end:
-            self.seed = self.question = None
-            result: EpisodeResult = end.value
-            return result
-        except SimulationError as error:
-            return self._fail(seed, error)
-        return None
-
-    def _start(self, seed: int) -> None:
-        self._tries += 1
-        self.seed, self.question = seed, None
-        self._host.facts  # noqa: B018 (an environment that cannot be made is raised, not counted)
-        self._going = self._play(self._host, seed)
-        next(self._going)
-
-    def _fail(self, seed: int, error: SimulationError) -> EpisodeResult | None:
-        """Begin the episode again, or give it up."""
-        self._host.restart()
-        if self._tries == 1:
-            self._start(seed)
-            return None
-        self.seed = self.question = None
-        facts = self._host.facts
-        return EpisodeResult(
-            task=facts.task,
-            embodiment=facts.embodiment,
-            seed=seed,
-            instruction="",
-            success=False,
-            steps=0,
-            error=str(error),
-        )
+def _given_up(host: EnvHost, seed: int, error: SimulationError) -> EpisodeResult:
+    return EpisodeResult(
+        task=host.facts.task,
+        embodiment=host.facts.embodiment,
+        seed=seed,
+        instruction="",
+        success=False,
+        steps=0,
+        error=str(error),
+    )
 
 
 class _Keep:
