@@ -10,17 +10,17 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Generator, Tensor, nn
 
-from vla_kit.actions import QuantileNormalizer
+from vla_kit.actions import MaskedActions, QuantileNormalizer
 from vla_kit.embodiment import EmbodimentPrompter, write_prompts
 from vla_kit.errors import SettingError, ShapeError
 from vla_kit.flow import GuidedPrefix
 from vla_kit.policy.folder import read_policy, write_policy
 from vla_kit.policy.observation import PolicyObservation, image_tensor, state_tensor
 from vla_kit.policy.place import local_policy
-from vla_kit.policy.prediction import Inpainting, Solver, draw_noise, predict_actions
+from vla_kit.policy.prediction import Inpainting, Solver, draw_noise, predict_actions, read_context
 from vla_kit.policy.real_time import ChunkPrefix, known_actions
 from vla_kit.policy.states import state_scaler
-from vla_kit.protocols import Backbone, Observation
+from vla_kit.protocols import Backbone, Context, Observation
 
 __all__ = ["Policy"]
 
@@ -273,7 +273,7 @@ class Policy:
         if len(observations) == 0:
             raise ShapeError("observations must hold at least one observation, got none. Skip the call instead.")
         names = [observation.embodiment for observation in observations]
-        mask, device = self._mask(names), self.device
+        mask, device = self.mask(names), self.device
         known = None if prefixes is None else known_actions(prefixes, mask)
         if known is None:
             with torch.inference_mode():
@@ -297,27 +297,66 @@ class Policy:
     ) -> list[Float[np.ndarray, "step size"]]:
         shared = generator if isinstance(generator, Generator) else None
         own = None if generator is None or isinstance(generator, Generator) else generator
-        states = None if self.states is None else self.states(names, [state_tensor(one.state) for one in observations])
-        prompts = write_prompts(self.prompter, names, [one.instruction for one in observations], states=states)
-        prepared = self.backbone.prepare(
-            [_shown(one, prompt) for one, prompt in zip(observations, prompts, strict=True)]
-        )
+        prepared, state = self._prepare(observations)
         native = predict_actions(
-            {name: tensor.to(mask.device) for name, tensor in prepared.items()},
+            prepared,
             mask,
             names,
             backbone=self.backbone,
             head=self.head,
             normalizer=self.normalizer,
             solver=solver,
-            state=None if states is None else states.to(mask.device),
+            state=state,
             noise=None if own is None else draw_noise(mask, own),
             generator=shared,
             temperature=self.temperature,
         )
         return [chunk.float().cpu().numpy() for chunk in native.cut()]
 
-    def _mask(self, embodiments: Sequence[str]) -> Bool[Tensor, "batch horizon channel"]:
+    def read(self, observations: Sequence[PolicyObservation]) -> Context:
+        """What the backbone makes of observations, as the head is given it; gradients flow.
+
+        Args:
+            observations: As for `act`.
+
+        Returns:
+            The context, with robots and states.
+
+        Raises:
+            EmbodimentError: If a robot is unknown to the prompter.
+            ShapeError: If there is no observation, or a picture or a state has the wrong shape.
+            DataError: If a state is missing that the policy reads, or is NaN or infinite.
+            DtypeError: If a picture is not uint8.
+        """
+        if len(observations) == 0:
+            raise ShapeError("observations must hold at least one observation, got none. Skip the call instead.")
+        prepared, state = self._prepare(observations)
+        return read_context(prepared, [one.embodiment for one in observations], backbone=self.backbone, state=state)
+
+    def _prepare(self, observations: Sequence[PolicyObservation]) -> tuple[dict[str, Tensor], MaskedActions | None]:
+        """Inputs of the backbone and states of the robots, on the policy's device."""
+        names, device = [one.embodiment for one in observations], self.device
+        states = None if self.states is None else self.states(names, [state_tensor(one.state) for one in observations])
+        prompts = write_prompts(self.prompter, names, [one.instruction for one in observations], states=states)
+        prepared = self.backbone.prepare(
+            [_shown(one, prompt) for one, prompt in zip(observations, prompts, strict=True)]
+        )
+        inputs = {name: tensor.to(device) for name, tensor in prepared.items()}
+        return inputs, None if states is None else states.to(device)
+
+    def mask(self, embodiments: Sequence[str]) -> Bool[Tensor, "batch horizon channel"]:
+        """Which entries of a padded chunk each robot has.
+
+        Args:
+            embodiments: Name of the robot of each sample.
+
+        Returns:
+            True where an action entry is real, on the CPU.
+
+        Raises:
+            EmbodimentError: If a robot is unknown to the prompter.
+            ShapeError: If a robot has more channels than the head.
+        """
         specs = [self.prompter.spec(name) for name in embodiments]
         largest = max(spec.action_space.size for spec in specs)
         if largest > self.channels:

@@ -24,8 +24,15 @@ def record_hyperparameters(module: LightningModule) -> None:
     """
     frame = inspect.currentframe()
     caller = frame.f_back if frame is not None else None
-    arguments = {} if caller is None else caller.f_locals
-    parts = [name for name in inspect.signature(type(module).__init__).parameters if not _is_plain(arguments.get(name))]
+    constructor: Any = type(module).__init__
+    if caller is None or caller.f_code is not constructor.__code__:
+        return  # the constructor of a class above; the one that was called has all arguments
+    arguments = dict(caller.f_locals)
+    names = list(inspect.signature(constructor).parameters)
+    for name in names:
+        if inspect.signature(constructor).parameters[name].kind is inspect.Parameter.VAR_KEYWORD:
+            arguments |= arguments[name]
+    parts = [name for name in arguments if not _is_plain(arguments[name])]
     module.save_hyperparameters(ignore=parts, frame=caller, logger=False)
     if "_instantiator" in module.hparams:  # built by a command line, whose parts are class paths, not objects
         module.save_hyperparameters(logger=False)

@@ -250,8 +250,7 @@ class VLAModule(LightningModule):
         )
         total_steps = self.trainer.estimated_stepping_batches
         schedules: list[Callable[[int], float]] = [
-            _Schedule(self.warmup_steps[group["part"]], float(total_steps), self.final_learning_rate)
-            for group in groups
+            Schedule(self.warmup_steps[group["part"]], float(total_steps), self.final_learning_rate) for group in groups
         ]
         optimizer = AdamW(groups, betas=self.betas)
         scheduler = LambdaLR(optimizer, schedules)
@@ -295,7 +294,7 @@ class VLAModule(LightningModule):
         return tuple(modules[name].eval() for name in names)
 
 
-class _Schedule:
+class Schedule:
     """`warmup_cosine` as an object: LambdaLR saves the settings of an object, but cannot save a lambda."""
 
     def __init__(self, warmup_steps: int, total_steps: float, final: float) -> None:
