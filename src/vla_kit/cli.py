@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+import yaml
 from jsonargparse import auto_cli
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -18,7 +19,7 @@ from lightning.pytorch.plugins.io import CheckpointIO
 import vla_kit.training._parsing  # noqa: F401  (lets the parser read our types)
 from vla_kit.data.set_blocks import check_set_blocks
 from vla_kit.envs import EnvRecipe
-from vla_kit.errors import VLAKitError
+from vla_kit.errors import SettingError, VLAKitError
 from vla_kit.policy.place import local_policy
 from vla_kit.training.atomic_checkpoint import AtomicCheckpointIO
 from vla_kit.training.final_checkpoint import FinalCheckpoint
@@ -47,11 +48,15 @@ VERBS: Final[dict[str, str]] = {
 The function is imported when its verb is called, and its parameters become the arguments of the verb.
 """
 
+_MODULE: Final = "vla_kit.training.vla_module.VLAModule"
 _OF_A_DATA_SET: Final = [verb for verb in VERBS if verb.startswith("data ")]  # which names its set without an option
 
 
 class VLACLI(LightningCLI):
     """Lightning's command line for `VLAModule` and any datamodule.
+
+    A configuration may name another module in its line `module`, as that of reinforcement learning does:
+    `module: vla_kit.training.flow_ppo.FlowPPOModule`.
 
     Configurations stack: later files and then arguments override earlier ones, and unknown keys are refused. What two
     parts share is linked, not repeated: the head's `context_width` is the backbone's `hidden`, where it has one.
@@ -75,10 +80,11 @@ class VLACLI(LightningCLI):
     """
 
     def __init__(self, args: Sequence[str] | None = None) -> None:
-        for path in _config_files(sys.argv[1:] if args is None else args):
+        given = sys.argv[1:] if args is None else args
+        for path in _config_files(given):
             check_set_blocks(path)
         super().__init__(
-            VLAModule,
+            _module_class(given),
             LightningDataModule,
             subclass_mode_data=True,
             save_config_kwargs={"overwrite": True},
@@ -90,6 +96,7 @@ class VLACLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the callbacks of every run, and link what two parts share."""
+        parser.add_argument("--module", default=_MODULE, help="Class of the module, read before all other settings.")
         parser.add_lightning_class_args(WarmStart, "warm_start")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.add_lightning_class_args(StepSeed, "step_seed")
@@ -140,6 +147,24 @@ def _config_files(args: Sequence[str]) -> list[str]:
     """Files given with `--config FILE` or `--config=FILE`."""
     after = [value for flag, value in pairwise(args) if flag == "--config"]
     return after + [arg.removeprefix("--config=") for arg in args if arg.startswith("--config=")]
+
+
+def _module_class(args: Sequence[str]) -> type[VLAModule]:
+    """Class that the last file or argument names as `module`; `VLAModule` where none does."""
+    found = _MODULE
+    for path in _config_files(args):
+        content: Any = yaml.safe_load(Path(path).read_text(encoding="utf-8")) if Path(path).is_file() else None
+        found = content.get("module", found) if isinstance(content, dict) else found
+    for flag, value in pairwise([*args, ""]):
+        found = value if flag == "--module" else flag.removeprefix("--module=") if flag.startswith("--module=") else found
+    module, _, name = str(found).rpartition(".")
+    try:
+        kind: Any = getattr(import_module(module), name)
+    except (ValueError, ModuleNotFoundError, AttributeError) as error:
+        raise SettingError(f"module must be the full name of a class, got {found!r} ({error}). Use {_MODULE}.") from error
+    if not (isinstance(kind, type) and issubclass(kind, VLAModule)):
+        raise SettingError(f"module must name a subclass of VLAModule, got {found!r}. Use {_MODULE}.")
+    return kind
 
 
 def _checkpoint_folder(root: str) -> str:

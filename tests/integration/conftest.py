@@ -68,10 +68,15 @@ def stacked(demo_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
 
     def arguments(verb: str, *files: Path | str, small: bool = True) -> list[str]:
         stack = [EXAMPLE / "configs" / name for name in ("base.yaml", "data/demo.yaml")]
-        stack += [EXAMPLE / "configs" / file for file in files]
-        stack += [EXAMPLE / "configs" / "size" / "tiny.yaml"]
+        tiny = EXAMPLE / "configs" / "size" / "tiny.yaml"
+        if any(str(file).endswith("_rl.yaml") for file in files):  # its rollouts know nothing of batches
+            stack += [tiny, *(EXAMPLE / "configs" / name for name in ("stage4_rl.yaml", "size/tiny_rl.yaml"))]
+            sizes = [f"--data.init_args.{name}=2" for name in ("episodes", "environments", "rollouts")]
+        else:
+            stack += [*(EXAMPLE / "configs" / file for file in files), tiny]
+            sizes = ["--data.batch_size=2"]
         shrink = [
-            "--data.batch_size=2",
+            *sizes,
             "--model.backbone.init_args.hidden=32",
             "--model.backbone.init_args.vision_layers=1",
             "--model.backbone.init_args.text_layers=1",

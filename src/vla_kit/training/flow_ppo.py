@@ -101,7 +101,6 @@ class FlowPPOModule(VLAModule):
     """
 
     added_parts = ("value_head", "reference")
-    """Parts that the stage before does not have."""
 
     def __init__(
         self,

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from vla_kit.policy import Policy
+from vla_kit.training.flow_ppo import FlowPPOModule
 from vla_kit.training.vla_module import VLAModule
 
 __all__ = ["load_policy", "save_policy"]
@@ -16,7 +17,7 @@ def load_policy(
     """Load a policy, whichever form it has.
 
     Args:
-        checkpoint: Checkpoint of a `VLAModule` that the command line trained, folder of `Policy.save`, or hub id.
+        checkpoint: Checkpoint of a `VLAModule` or `FlowPPOModule` that the command line trained, folder of `Policy.save`, or hub id.
         device: Where the policy runs.
         temperature: Factor on the noise; where None that of the folder, and 1 for a checkpoint.
 
@@ -30,8 +31,14 @@ def load_policy(
     path = Path(checkpoint)
     if path.suffix != ".ckpt" and not path.is_file():
         return Policy.load(checkpoint, device=device, temperature=temperature)
-    module = VLAModule.load_from_checkpoint(path, weights_only=True, map_location=device)
+    kind = FlowPPOModule if _learned_from_reward(path) else VLAModule
+    module = kind.load_from_checkpoint(path, weights_only=True, map_location=device)
     return Policy.from_module(module, temperature=1.0 if temperature is None else temperature)
+
+
+def _learned_from_reward(checkpoint: Path) -> bool:
+    content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    return "rollouts" in content
 
 
 def save_policy(checkpoint: str, output: str, temperature: float = 1.0) -> None:

@@ -54,6 +54,16 @@ class RolloutBatch:
     def __len__(self) -> int:
         return len(self.seen)
 
+    @property
+    def embodiments(self) -> list[str]:
+        """Robot of each decision."""
+        return [one.embodiment for one in self.seen]
+
+    @property
+    def datasets(self) -> list[str]:
+        """Task of each decision, in place of the data set of a demonstration."""
+        return [episode.planned.task for episode in self.episodes for _ in episode.chunks]
+
     @classmethod
     def of(
         cls,

@@ -103,6 +103,11 @@ class RolloutDataModule(LightningDataModule):
         self.played = 0
         self._hosts: list[EnvHost] = []
 
+    @property
+    def families(self) -> dict[str, None]:
+        """The tasks, as `RunStatus` counts data sets; they have no families."""
+        return dict.fromkeys(self.make_envs)
+
     def train_dataloader(self) -> "_Rollouts":
         """The rollouts that are left."""
         return _Rollouts(self)

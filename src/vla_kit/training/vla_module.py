@@ -74,6 +74,9 @@ class VLAModule(LightningModule):
         and optimiser are not published; AdamW with these betas is starVLA's.
     """
 
+    added_parts: tuple[str, ...] = ()
+    """Parts that the stage before does not have; `WarmStart` leaves them as they are."""
+
     def __init__(
         self,
         *,

@@ -24,7 +24,8 @@ class WarmStart(Callback):
     weights of one without, and its adapters begin as new. The other way round is refused: merge the adapters first,
     with `merge_lora`. The vocabulary of the checkpoint replaces that of the backbone. Statistics of robots that the new
     stage shares with the old one must be the same; robots of either stage alone are kept. A model that finds states in
-    the prompt may begin with one that read none, for the weights are the same. List it before callbacks that copy the
+    the prompt may begin with one that read none, for the weights are the same. Parts that a stage adds, such as the
+    value head of reinforcement learning, begin as new. List it before callbacks that copy the
     model, such as weight averaging.
 
     A stage that follows another names its predecessor's checkpoint in its YAML file, so that it does not begin without.
@@ -65,14 +66,24 @@ def load_weights(module: VLAModule, checkpoint: str | Path) -> None:
         CheckpointError: If the file is missing or broken, a key is missing or unknown, a shape differs, the checkpoint
             has adapters where the module has none, or the statistics of a robot differ.
     """
-    own = module.state_dict()
-    state = with_adapters(_read(Path(checkpoint)), own, source=checkpoint)
+    own = _without_added(module)
+    before = {key: value for key, value in _read(Path(checkpoint)).items() if not key.startswith(_added(module))}
+    state = with_adapters(before, own, source=checkpoint)
     check_fit(state, own, source=checkpoint, remedy="Build the model with the settings of the stage before.")
     merged = {name: _merged(module, name, state, checkpoint) for name in STATISTICS}
     weights = {key: value for key, value in state.items() if statistics_of(key) is None}
     module.load_state_dict(weights, strict=False)  # compared above; statistics stay out
     for name, normalizer in merged.items():
         setattr(module, name, normalizer)
+
+
+def _without_added(module: VLAModule) -> dict[str, Tensor]:
+    """Weights of a module but for parts that only its stage has, which begin as new."""
+    return {key: value for key, value in module.state_dict().items() if not key.startswith(_added(module))}
+
+
+def _added(module: VLAModule) -> tuple[str, ...]:
+    return tuple(f"{part}." for part in module.added_parts)
 
 
 def _read(path: Path) -> Mapping[str, Tensor]:
