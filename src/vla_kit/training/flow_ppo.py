@@ -178,9 +178,34 @@ class FlowPPOModule(VLAModule):
         """Learn from a rollout.
 
         Raises:
-            NonFiniteError: If a loss is inf or NaN; the minibatch lies in `broken_batch.pt` of the run's folder.
+            NonFiniteError: If a loss is inf or NaN; rollout and weights lie in `broken_batch.pt` of the run's folder.
         """
         start = time.perf_counter()
+        try:
+            watched = self._learn(batch)
+        except NonFiniteError:
+            self.keep_broken(
+                {
+                    "instructions": [one.instruction for one in batch.seen],
+                    "actions": batch.path.actions,
+                    "rewards": batch.rewards,
+                    "values": batch.values,
+                    "weights": self.state_dict(),
+                }
+            )
+            raise
+        self._log_rollout(batch, watched)
+        self._seconds.update(
+            simulation=batch.seconds.simulation,
+            policy=batch.seconds.policy,
+            learning=time.perf_counter() - start,
+        )
+        total = sum(self._seconds.values())
+        self.log_dict({f"time/{part}": spent / total for part, spent in self._seconds.items()}, batch_size=1)
+        self.log("time/seconds", total, batch_size=1)
+
+    def _learn(self, batch: RolloutBatch) -> list[dict[str, Tensor]]:
+        """All optimiser steps of a rollout, and what to watch of each."""
         gains, returns = self._advantages(batch)
         with torch.no_grad():
             rows = torch.arange(len(batch)).split(_DECISIONS_AT_ONCE)
@@ -202,15 +227,7 @@ class FlowPPOModule(VLAModule):
                 break
         for scheduler in _listed(self.lr_schedulers()):
             scheduler.step()
-        self._log_rollout(batch, watched)
-        self._seconds.update(
-            simulation=batch.seconds.simulation,
-            policy=batch.seconds.policy,
-            learning=time.perf_counter() - start,
-        )
-        total = sum(self._seconds.values())
-        self.log_dict({f"time/{part}": spent / total for part, spent in self._seconds.items()}, batch_size=1)
-        self.log("time/seconds", total, batch_size=1)
+        return watched
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:  # noqa: ANN401
         """A rollout stays on the CPU; minibatches of it are moved."""

@@ -1,0 +1,268 @@
+import warnings
+from copy import deepcopy
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from rl_parts import Corridor, Push, model_parts, rl_module, sft_module
+
+from vla_kit.errors import CheckpointError, MissingStatisticsError, NonFiniteError, SettingError
+from vla_kit.training.rollouts import RolloutDataModule
+from vla_kit.training.warm_start import WarmStart
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The dirpath has changed"),
+    pytest.mark.filterwarnings("ignore:Found .* in eval mode"),
+]
+
+
+def rollouts(env=Push, **settings):
+    given = {"rollouts": 2, "episodes": 16, "environments": 4, "workers": False} | settings
+    data = RolloutDataModule(["metaworld/reach"], **given)
+    data.make_envs = {"toy": partial(env)}
+    return data
+
+
+def fit(module, data, folder=None, *, ckpt=None, callbacks=(), **trainer):
+    fitted = Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        logger=False,
+        enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=folder,
+        callbacks=list(callbacks),
+        **trainer,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fitted.fit(module, datamodule=data, ckpt_path=ckpt, weights_only=True)
+    return fitted
+
+
+class Watch(Callback):
+    """What was logged after each rollout, and its batch."""
+
+    def __init__(self):
+        self.logged, self.batches = [], []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.logged.append({name: float(value) for name, value in trainer.callback_metrics.items()})
+        self.batches.append(batch)
+
+
+def test_practice_solves_what_the_start_solves_rarely():
+    watch = Watch()
+    fit(rl_module(), rollouts(rollouts=8, episodes=64), callbacks=[watch])
+    success = [logged["rollout/success"] for logged in watch.logged]
+    assert success[0] < 0.3
+    assert success[-1] > 0.7
+
+
+def test_a_policy_that_has_not_moved_has_ratios_of_one():
+    watch = Watch()
+    fit(rl_module(head_learning_rate=0.0), rollouts(rollouts=1, episodes=32), callbacks=[watch])
+    (logged,) = watch.logged
+    assert logged["ppo/approximate_kl"] == pytest.approx(0.0, abs=1e-6)
+    assert logged["ppo/ratio_largest"] == pytest.approx(1.0, abs=1e-3)
+    assert logged["ppo/clip_fraction"] == 0.0
+    assert logged["ppo/updates"] == 4 * 2  # epochs of 32 decisions in minibatches of 16
+
+
+def test_what_learns_is_a_setting():
+    before = rl_module()
+    frozen, whole = rl_module(), rl_module(freeze=(), backbone_learning_rate=1e-3)
+    fit(frozen, rollouts(Corridor, rollouts=1))
+    fit(whole, rollouts(Corridor, rollouts=1))
+    for module, moves in ((frozen, {"head", "value_head"}), (whole, {"backbone", "head", "value_head"})):
+        found = {
+            name.partition(".")[0]
+            for (name, now), then in zip(module.named_parameters(), before.parameters(), strict=True)
+            if not torch.equal(now, then)
+        }
+        assert found == moves
+
+
+def test_a_context_that_is_kept_equals_one_that_is_asked_again():
+    watch, module = Watch(), rl_module()
+    fit(module, rollouts(Corridor, rollouts=1), callbacks=[watch])
+    (batch,) = watch.batches
+    rows = torch.tensor([5, 0, 3])
+    with torch.no_grad():
+        (kept, _, context), (asked, _, again) = (
+            module._laws(one, rows) for one in (batch, replace(batch, contexts=[]))
+        )
+    torch.testing.assert_close(kept.mean, asked.mean)
+    torch.testing.assert_close(module.value_head(context), module.value_head(again))
+    assert torch.equal(kept.mask, batch.carried[rows])
+
+
+def test_running_out_of_time_is_worth_what_the_value_head_says_or_nothing():
+    watch = Watch()
+    module = rl_module(advantages="gae", discount=0.5, trace=1.0)
+    torch.nn.init.constant_(module.value_head.readout.bias, 0.25)
+    fit(module, rollouts(Corridor, rollouts=1, episodes=8), callbacks=[watch])
+    (batch,) = watch.batches
+    assert batch.truncated.any()
+    _, returns = module._advantages(batch)
+    assert returns[batch.truncated].tolist() == pytest.approx([0.5 * 0.25] * int(batch.truncated.sum()))
+    assert returns[batch.terminated].tolist() == pytest.approx([1.0] * int(batch.terminated.sum()))
+    module.bootstrap_at_timeout = False
+    _, returns = module._advantages(batch)
+    assert returns[batch.truncated].tolist() == pytest.approx([0.0] * int(batch.truncated.sum()))
+
+
+def test_groups_compare_tries_at_the_same_scene():
+    watch = Watch()
+    module = rl_module(advantages="group")
+    fit(module, rollouts(rollouts=1, episodes=32, tries=8), callbacks=[watch])
+    (batch,) = watch.batches
+    scenes = {}
+    for episode in batch.episodes:
+        scenes.setdefault(episode.planned.seed, []).append(float(episode.success))
+    assert list(map(len, scenes.values())) == [8] * 4
+    gains, _ = module._advantages(batch)
+    expected = []
+    for episode in batch.episodes:
+        tries = torch.tensor(scenes[episode.planned.seed])
+        spread = tries.std(correction=0)
+        gain = (episode.success - tries.mean()) / spread if spread > 0 else torch.tensor(0.0)
+        expected += [float(gain)] * len(episode.chunks)
+    assert gains.tolist() == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_rollout_is_left_when_the_policy_has_moved_far():
+    watch = Watch()
+    fit(rl_module(head_learning_rate=0.1, target_kl=1e-4), rollouts(Corridor, rollouts=1, episodes=64), callbacks=[watch])
+    assert watch.logged[0]["ppo/updates"] < 4 * 4
+
+
+def test_the_reference_is_the_policy_that_the_stage_began_with(tmp_path):
+    sft = sft_module()
+    torch.nn.init.normal_(sft.head.readout.weight)
+    start = save(sft, tmp_path / "sft.ckpt")
+    module = rl_module(kl_weight=0.1)
+    watch, saved = Watch(), ModelCheckpoint(tmp_path, filename="last", every_n_train_steps=1)
+    fit(module, rollouts(Corridor), tmp_path, callbacks=[WarmStart(str(start)), watch, saved])
+    assert watch.logged[-1]["ppo/kl"] > 0
+    for now, then in zip(module.reference.parameters(), sft.head.parameters(), strict=True):
+        assert torch.equal(now, then)
+    again = rl_module(kl_weight=0.1)
+    fit(again, rollouts(rollouts=3), tmp_path, ckpt=tmp_path / "last.ckpt")
+    for now, then in zip(again.reference.parameters(), sft.head.parameters(), strict=True):
+        assert torch.equal(now, then)
+
+
+def save(module, path):
+    trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
+    trainer.strategy.connect(module)
+    trainer.save_checkpoint(path, weights_only=True)
+    return path
+
+
+def test_begins_with_the_stage_before_and_refuses_another(tmp_path):
+    start = save(sft_module(), tmp_path / "sft.ckpt")
+    module = rl_module(head_learning_rate=0.0)
+    fit(module, rollouts(rollouts=1), tmp_path, callbacks=[WarmStart(str(start))])
+    wider = save(sft_module(width=32), tmp_path / "wider.ckpt")
+    with pytest.raises(CheckpointError, match=r"checkpoint must fit the model, got .*wider\.ckpt"):
+        fit(rl_module(), rollouts(rollouts=1), tmp_path, callbacks=[WarmStart(str(wider))])
+
+
+def test_every_checkpoint_leads_to_the_same_end(tmp_path):
+    """Policy, value head, reference, optimiser, seeds, shares and counts."""
+
+    def run(name, ckpt=None):
+        module, watch = rl_module(kl_weight=0.01), Watch()
+        torch.manual_seed(len(name))  # whatever came before a run must not matter
+        saved = ModelCheckpoint(
+            tmp_path / name, filename="{step}", every_n_train_steps=1, save_top_k=-1, auto_insert_metric_name=False
+        )
+        data = rollouts(Corridor, rollouts=3)
+        data.make_envs["other"] = partial(Push)
+        trainer = fit(module, data, tmp_path, ckpt=ckpt, callbacks=[watch, saved])
+        moments = [entry for state in trainer.optimizers[0].state_dict()["state"].values() for entry in state.values()]
+        return module, watch, moments
+
+    whole, watch, moments = run("whole")
+    first, second, _ = sorted((tmp_path / "whole").glob("*.ckpt"), key=lambda path: int(path.stem))
+    for done, checkpoint in ((1, first), (2, second)):
+        module, rest, ours = run(f"from {done}", checkpoint)
+        planned, expected = (
+            [[episode.planned for episode in batch.episodes] for batch in batches]
+            for batches in (rest.batches, watch.batches[done:])
+        )
+        assert planned == expected
+        for (name, tensor), other in zip(module.state_dict().items(), whole.state_dict().values(), strict=True):
+            assert torch.equal(tensor, other), name
+        assert all(torch.equal(one, other) for one, other in zip(ours, moments, strict=True))
+        assert rest.logged[-1]["rollout/steps"] == watch.logged[-1]["rollout/steps"]
+
+
+def test_a_policy_that_yields_nan_stops_and_leaves_the_last_checkpoint(tmp_path):
+    class Poisoned(RolloutDataModule):
+        def play(self, module):
+            if self.played == 1:
+                with torch.no_grad():
+                    module.head.readout.bias.fill_(float("nan"))
+            return super().play(module)
+
+    data = Poisoned(["metaworld/reach"], rollouts=2, episodes=16, environments=4, workers=False)
+    data.make_envs = {"toy": partial(Push)}
+    saved = ModelCheckpoint(tmp_path, filename="last", every_n_train_steps=1)
+    with pytest.raises(NonFiniteError, match=r"actions and values must be finite.*broken_batch\.pt"):
+        fit(rl_module(), data, tmp_path, callbacks=[saved])
+    broken = torch.load(tmp_path / "broken_batch.pt", weights_only=True)
+    assert broken["actions"].isnan().any()
+    assert broken["views"][0]["cam"].shape == (4, 4, 3)
+    content = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert content["state_dict"]["head.readout.bias"].isfinite().all()
+
+
+def test_a_loss_that_is_nan_stops_before_the_step(tmp_path):
+    module = rl_module()
+
+    class Poison(Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            batch.rewards[3] = float("nan")
+
+    before = deepcopy(module.head.state_dict())
+    with pytest.raises(NonFiniteError, match="rewards, values and next_values must be finite"):
+        fit(module, rollouts(rollouts=1), tmp_path, callbacks=[Poison()])
+    assert (tmp_path / "broken_batch.pt").is_file()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in module.head.state_dict().items())
+
+
+def test_needs_statistics():
+    module = rl_module()
+    module.normalizer = type(module.normalizer)()
+    with pytest.raises(MissingStatisticsError, match="walker"):
+        fit(module, rollouts(rollouts=1))
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ({"epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"minibatch_size": 0}, "minibatch_size must be at least 1, got 0"),
+        ({"value_weight": -1.0}, "value_weight must be at least 0, got -1.0"),
+        ({"value_learning_rate": float("nan")}, "value_learning_rate must be at least 0, got nan"),
+        ({"gradient_clip": 0.0}, "gradient_clip must be above 0, got 0.0"),
+        ({"target_kl": -0.1}, "target_kl must be above 0, got -0.1"),
+        ({"advantages": "none"}, "advantages must be 'gae' or 'group', got 'none'"),
+    ],
+)
+def test_refuses_settings(setting, said):
+    with pytest.raises(SettingError, match=said):
+        rl_module(**setting)
+
+
+def test_plain_settings_are_remembered_and_parts_are_not():
+    module = rl_module(epochs=3)
+    assert module.hparams["epochs"] == 3
+    assert module.hparams["head_learning_rate"] == 1e-2
+    assert not set(module.hparams) & {*model_parts(), "sampler", "policy_loss", "value_loss"}
