@@ -1,4 +1,4 @@
-"""The four stages' last one, measured: what reinforcement learning from success adds to a half-trained policy.
+"""The last stage, measured: what reinforcement learning from success adds to a half-trained policy.
 
 `python examples/qwen_vla/rl.py --output outputs/rl` records demonstrations, trains a policy that solves about half of
 its tasks, improves it by reinforcement learning from several seeds, evaluates it on fresh scenes before and after, on
@@ -31,8 +31,8 @@ from vla_kit.metrics import rate_difference
 from vla_kit.training.policy_checkpoint import load_policy
 
 HERE = Path(__file__).resolve().parent
-PRACTISED = ("metaworld/faucet-close", "metaworld/button-press-topdown")
-HELD_OUT = ("metaworld/faucet-open", "metaworld/drawer-close")
+PRACTISED = ("metaworld/faucet-close", "metaworld/faucet-open")
+HELD_OUT = ("metaworld/button-press-topdown", "metaworld/drawer-close")
 DEMONSTRATIONS = (
     DemoTask(name="metaworld/faucet-open", episodes=250, weight=1.0),
     DemoTask(name="metaworld/faucet-close", episodes=250, weight=1.5),
@@ -79,7 +79,7 @@ def main(
     seeds: int = 3,
     text_steps: int = 100,
     steps: int = 1000,
-    rollouts: int = 16,
+    rollouts: int = 20,
     episodes: int = 200,
     workers: int = 2,
     results: Path | None = None,
@@ -150,7 +150,7 @@ def practise(run: Run) -> None:
     for name in ("base", "size/tiny", "stage4_rl", "size/tiny_rl"):
         command += ["--config", str(HERE / f"configs/{name}.yaml")]
     command += ["--trainer.default_root_dir", str(run.folder), "--trainer.enable_progress_bar", "false"]
-    command += ["--warm_start.checkpoint", str(run.start), "--data.init_args.rollouts", str(run.rollouts)]
+    command += ["--warm_start.checkpoint", str(run.start), "--trainer.max_epochs", str(run.rollouts)]
     command += ["--data.init_args.tasks", json.dumps(PRACTISED)]
     command += ["--model.seed", str(run.seed), "--data.init_args.seed", str(run.seed)]
     last = last_checkpoint(run.folder)
@@ -176,9 +176,7 @@ def try_out(trial: Trial) -> int:
     return int(json.loads(trial.result.read_text())["successes"])
 
 
-def summary(
-    runs: Sequence[Run], successes: dict[tuple[str, str], int], episodes: int, clock: Clock
-) -> dict[str, Any]:
+def summary(runs: Sequence[Run], successes: dict[tuple[str, str], int], episodes: int, clock: Clock) -> dict[str, Any]:
     """Success before and after, per task and seed, and where the time went."""
     rows: dict[str, list[dict[str, Any]]] = {}
     for kind, tasks in (("practised", PRACTISED), ("held_out", HELD_OUT)):
@@ -236,7 +234,9 @@ def draw(runs: Sequence[Run], path: Path) -> None:
         for run in runs:
             spent = dict(read_curve(run.folder, key))
             for task, colour in colours.items():
-                points = [(spent[step] / unit, rate) for step, rate in read_curve(run.folder, f"rollout/success/{task}")]
+                points = [
+                    (spent[step] / unit, rate) for step, rate in read_curve(run.folder, f"rollout/success/{task}")
+                ]
                 axis.plot(
                     *zip(*points, strict=True),
                     color=colour,

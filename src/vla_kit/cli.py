@@ -156,12 +156,17 @@ def _module_class(args: Sequence[str]) -> type[VLAModule]:
         content: Any = yaml.safe_load(Path(path).read_text(encoding="utf-8")) if Path(path).is_file() else None
         found = content.get("module", found) if isinstance(content, dict) else found
     for flag, value in pairwise([*args, ""]):
-        found = value if flag == "--module" else flag.removeprefix("--module=") if flag.startswith("--module=") else found
+        if flag == "--module":
+            found = value
+        elif flag.startswith("--module="):
+            found = flag.removeprefix("--module=")
     module, _, name = str(found).rpartition(".")
     try:
         kind: Any = getattr(import_module(module), name)
     except (ValueError, ModuleNotFoundError, AttributeError) as error:
-        raise SettingError(f"module must be the full name of a class, got {found!r} ({error}). Use {_MODULE}.") from error
+        raise SettingError(
+            f"module must be the full name of a class, got {found!r} ({error}). Use {_MODULE}."
+        ) from error
     if not (isinstance(kind, type) and issubclass(kind, VLAModule)):
         raise SettingError(f"module must name a subclass of VLAModule, got {found!r}. Use {_MODULE}.")
     return kind

@@ -71,7 +71,7 @@ def stacked(demo_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
         tiny = EXAMPLE / "configs" / "size" / "tiny.yaml"
         if any(str(file).endswith("_rl.yaml") for file in files):  # its rollouts know nothing of batches
             stack += [tiny, *(EXAMPLE / "configs" / name for name in ("stage4_rl.yaml", "size/tiny_rl.yaml"))]
-            sizes = [f"--data.init_args.{name}=2" for name in ("episodes", "environments", "rollouts")]
+            sizes = [f"--data.init_args.{name}=2" for name in ("episodes", "environments")] + ["--trainer.max_epochs=2"]
         else:
             stack += [*(EXAMPLE / "configs" / file for file in files), tiny]
             sizes = ["--data.batch_size=2"]

@@ -1,13 +1,12 @@
 """Reinforcement learning of a trained model: PPO on the steps of its flow, from success alone."""
 
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Final, Literal
 
 import torch
 from jaxtyping import Float
@@ -15,7 +14,6 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
-from vla_kit.actions import MaskedActions
 from vla_kit.errors import NonFiniteError, SettingError
 from vla_kit.flow import GaussianTransitions
 from vla_kit.heads import ValueHead
@@ -26,32 +24,17 @@ from vla_kit.losses import (
     group_advantages,
     normalise_advantages,
 )
-from vla_kit.policy import Policy, PolicyObservation
+from vla_kit.policy import Policy
 from vla_kit.protocols import Context
 from vla_kit.training._hparams import record_hyperparameters
-from vla_kit.training.decision import Decision, split_context
+from vla_kit.training.actor import BROKEN, Actor, StochasticSampler, move_context, velocity
 from vla_kit.training.parameter_groups import parameter_groups
 from vla_kit.training.rollout_batch import RolloutBatch
 from vla_kit.training.vla_module import Schedule, VLAModule
 
-__all__ = ["FlowPPOModule", "StochasticSampler"]
+__all__ = ["FlowPPOModule"]
 
-_DECISIONS_AT_ONCE = 256
-BROKEN = "broken_batch.pt"
-"""File in the folder of a run that keeps what a run without finite numbers stumbled over."""
-
-
-@runtime_checkable
-class StochasticSampler(Protocol):
-    """Draws chunks by steps of known density: `StochasticEuler`. Types stay loose for the command line, as in `Solver`."""
-
-    def sample(self, field: Any, noise: Any, mask: Any, *, generator: Any = None) -> Any:  # noqa: ANN401
-        """Draw chunks and remember the noisy steps."""
-        ...
-
-    def transitions(self, field: Any, path: Any, mask: Any) -> Any:  # noqa: ANN401
-        """Law of the remembered steps under another field."""
-        ...
+_DECISIONS_AT_ONCE: Final = 256
 
 
 class FlowPPOModule(VLAModule):
@@ -96,8 +79,8 @@ class FlowPPOModule(VLAModule):
 
     Source:
         Qwen-VLA, arXiv 2605.30280, section 4.2: PPO with GAE (0.99, 0.95), 4 epochs, decisions of whole chunks, value
-        head by mean pooling with stop-gradient, rates 5e-6 and 1e-4, temperature 1.0. Which parts learn, minibatches and
-        clipping are not published; RLinf trains the expert alone, with minibatches of 2048 and a norm of 1.0.
+        head by mean pooling with stop-gradient, rates 5e-6 and 1e-4, temperature 1.0. Which parts learn, minibatches
+        and clipping are not published; RLinf trains the expert alone, with minibatches of 2048 and a norm of 1.0.
     """
 
     added_parts = ("value_head", "reference")
@@ -156,7 +139,7 @@ class FlowPPOModule(VLAModule):
         self.target_kl = target_kl
         self.seed = seed
         self._went_on = False
-        self._seconds = Counter[str]()
+        self._seconds: dict[str, float] = {}
         self._env_steps = self._episodes = 0
         record_hyperparameters(self)
 
@@ -165,14 +148,26 @@ class FlowPPOModule(VLAModule):
         """Whether any parameter of the backbone learns."""
         return any(parameter.requires_grad for parameter in self.backbone.parameters())
 
-    def actor(self, rollout: int) -> "Actor":
-        """The policy as it explores in a rollout.
+    def actor(self, rollout: int) -> Actor:
+        """The policy as it explores in a rollout, with what the rollout's learning asks for.
 
         Args:
             rollout: Number of the rollout, for the noise.
         """
         generator = torch.Generator(self.device).manual_seed((self.seed * 1_000_003 + rollout) % 2**63)
-        return Actor(self, generator)
+        return Actor(
+            self.policy(),
+            sampler=self.sampler,
+            value_head=self.value_head,
+            temperature=self.temperature,
+            keep_contexts=not self.learns_backbone,
+            generator=generator,
+            on_broken=self.keep_broken,
+        )
+
+    def policy(self) -> Policy:
+        """The parts as a policy; they are shared."""
+        return Policy.from_module(self)
 
     def training_step(self, batch: RolloutBatch, batch_idx: int) -> None:  # type: ignore[override]  # another batch
         """Learn from a rollout.
@@ -195,11 +190,12 @@ class FlowPPOModule(VLAModule):
             )
             raise
         self._log_rollout(batch, watched)
-        self._seconds.update(
-            simulation=batch.seconds.simulation,
-            policy=batch.seconds.policy,
-            learning=time.perf_counter() - start,
-        )
+        for part, spent in (
+            ("simulation", batch.seconds.simulation),
+            ("policy", batch.seconds.policy),
+            ("learning", time.perf_counter() - start),
+        ):
+            self._seconds[part] = self._seconds.get(part, 0.0) + spent
         total = sum(self._seconds.values())
         self.log_dict({f"time/{part}": spent / total for part, spent in self._seconds.items()}, batch_size=1)
         self.log("time/seconds", total, batch_size=1)
@@ -229,12 +225,6 @@ class FlowPPOModule(VLAModule):
             scheduler.step()
         return watched
 
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:  # noqa: ANN401
-        """A rollout stays on the CPU; minibatches of it are moved."""
-        if isinstance(batch, RolloutBatch):
-            return batch
-        return super().transfer_batch_to_device(batch, device, dataloader_idx)
-
     def configure_optimizers(self) -> Any:  # noqa: ANN401 (one of many forms that Lightning takes)
         """AdamW with a group per part; schedules count rollouts."""
         parts = {"backbone": self.backbone, "head": self.head, "value_head": self.value_head}
@@ -251,7 +241,7 @@ class FlowPPOModule(VLAModule):
         super().on_load_checkpoint(checkpoint)
         self._went_on = True
         counts = checkpoint["rollouts"]
-        self._seconds, self._env_steps, self._episodes = Counter(counts["seconds"]), counts["steps"], counts["episodes"]
+        self._seconds, self._env_steps, self._episodes = dict(counts["seconds"]), counts["steps"], counts["episodes"]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep how much was played, and where the time went."""
@@ -297,11 +287,11 @@ class FlowPPOModule(VLAModule):
     def _laws(
         self, batch: RolloutBatch, rows: Tensor
     ) -> tuple[GaussianTransitions, GaussianTransitions | None, Context]:
-        """Steps of some decisions under the head and under the reference, over what was carried out; and the context."""
+        """Steps of some decisions over what was carried out, under the head and the reference, and the context."""
         if batch.contexts:
-            context = _to(batch.context(rows.tolist()), self.device)
+            context = move_context(batch.context(rows.tolist()), self.device)
         else:
-            context = self.actor(0).policy.read([batch.seen[row] for row in rows.tolist()])
+            context = self.policy().read([batch.seen[row] for row in rows.tolist()])
         path, mask = batch.path[rows].to(self.device), batch.mask[rows].to(self.device)
         carried = batch.carried[rows].to(self.device)
         law = replace(self.sampler.transitions(velocity(self.head, context, mask), path, mask), mask=carried)
@@ -373,80 +363,5 @@ class FlowPPOModule(VLAModule):
         self.log("success", values["rollout/success"], prog_bar=True, logger=False, batch_size=1)
 
 
-def velocity(head: nn.Module, context: Context, mask: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
-    """The head as a field of one context, which it is conditioned on once."""
-    condition: Any = getattr(head, "condition", None)
-    known = context if condition is None else condition(context)
-    return lambda noisy, time: head(noisy, time, known, mask)
-
-
-def _to(context: Context, device: torch.device) -> Context:
-    return replace(
-        context,
-        hidden=context.hidden.to(device),
-        mask=context.mask.to(device),
-        position_ids=context.position_ids.to(device),
-        state=None if context.state is None else context.state.to(device),
-        state_mask=None if context.state_mask is None else context.state_mask.to(device),
-    )
-
-
 def _listed(schedulers: Any) -> list[Any]:  # noqa: ANN401 (one, several or none)
     return schedulers if isinstance(schedulers, list) else [] if schedulers is None else [schedulers]
-
-
-class Actor:
-    """A module's policy as it explores: draws chunks and remembers how.
-
-    Args:
-        module: Has the parts.
-        generator: Of all noise.
-    """
-
-    def __init__(self, module: FlowPPOModule, generator: torch.Generator) -> None:
-        self.module = module
-        self.policy = Policy.from_module(module)
-        self.generator = generator
-
-    @torch.no_grad()
-    def decide(self, observations: Sequence[PolicyObservation]) -> list[Decision]:
-        """Draw a chunk for each observation.
-
-        Raises:
-            NonFiniteError: If an action or a value is inf or NaN.
-        """
-        module, names = self.module, [one.embodiment for one in observations]
-        mask = self.policy.mask(names).to(module.device)
-        context = self.policy.read(observations)
-        noise = torch.randn(mask.shape, generator=self.generator, device=mask.device)
-        path = module.sampler.sample(
-            velocity(module.head, context, mask), module.temperature * noise, mask, generator=self.generator
-        )
-        values = module.value_head(context).float()
-        if not (path.actions.isfinite().all() and values.isfinite().all()):
-            module.keep_broken({"instructions": [one.instruction for one in observations], "views": [{tag: torch.as_tensor(picture) for tag, picture in one.views.items()} for one in observations], "actions": path.actions})
-            raise NonFiniteError(
-                f"actions and values must be finite, got inf or NaN for {len(observations)} observations. They lie in "
-                f"{BROKEN} of the run's folder; go on from the last checkpoint with lower learning rates."
-            )
-        native = module.normalizer.denormalize(MaskedActions(path.actions, mask), names).cut()
-        path, contexts = path.to("cpu"), split_context(_to(context, torch.device("cpu")))
-        return [
-            Decision(
-                actions=native[row].float().cpu().numpy(),
-                path=path[row : row + 1],
-                mask=mask[row].cpu(),
-                context=None if module.learns_backbone else contexts[row],
-                value=float(values[row]),
-            )
-            for row in range(len(observations))
-        ]
-
-    @torch.no_grad()
-    def values(self, observations: Sequence[PolicyObservation]) -> list[float]:
-        """What the value head expects of each observation."""
-        found: list[float] = []
-        for first in range(0, len(observations), _DECISIONS_AT_ONCE):
-            context = self.policy.read(observations[first : first + _DECISIONS_AT_ONCE])
-            found += self.module.value_head(context).float().tolist()
-        return found

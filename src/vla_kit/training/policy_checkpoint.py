@@ -17,7 +17,8 @@ def load_policy(
     """Load a policy, whichever form it has.
 
     Args:
-        checkpoint: Checkpoint of a `VLAModule` or `FlowPPOModule` that the command line trained, folder of `Policy.save`, or hub id.
+        checkpoint: Checkpoint of a `VLAModule` or `FlowPPOModule` that the command line trained, folder of
+            `Policy.save`, or hub id.
         device: Where the policy runs.
         temperature: Factor on the noise; where None that of the folder, and 1 for a checkpoint.
 

@@ -6,6 +6,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
+import torch
 from lightning.pytorch import LightningDataModule
 
 from vla_kit.envs import EnvHere, EnvHost, EnvRecipe, EnvWorker, PolicyEnv, make_env
@@ -24,11 +25,13 @@ ROLLOUT_SEEDS_FROM: Final = 600_000
 
 
 class RolloutDataModule(LightningDataModule):
-    """Plays episodes with the module under training; each batch is a rollout of whole episodes.
+    """Plays episodes with the module under training; an epoch is one batch, a rollout of whole episodes.
+
+    So `trainer.max_epochs` counts rollouts.
 
     Tasks have episodes in proportion to their difficulty. A rollout is played when it is asked for, with the weights
-    of that moment, so nothing is loaded ahead. Seeds, shares and counts go into the checkpoint: a run that goes on plays
-    what it would have played.
+    of that moment, so nothing is loaded ahead. Seeds, shares and counts go into the checkpoint: a run that goes on
+    plays what it would have played.
 
     Where the environments run is the business of hosts: in this process, or in processes of their own, of which one
     that crashes or hangs is restarted. The module does not see which.
@@ -36,7 +39,6 @@ class RolloutDataModule(LightningDataModule):
     Args:
         tasks: Names in the registry, such as `metaworld/faucet-open`.
         envs: Environments of your own, each `class_path` and `init_args` of a class that satisfies `PolicyEnv`.
-        rollouts: Rollouts of the run.
         episodes: Episodes of a rollout, over all tasks.
         tries: Episodes at each scene, for advantages of groups; divides `episodes`.
         environments: Environments that step in parallel.
@@ -60,7 +62,6 @@ class RolloutDataModule(LightningDataModule):
         tasks: Sequence[str] = (),
         *,
         envs: Sequence[dict[str, Any]] = (),
-        rollouts: int = 100,
         episodes: int = 1024,
         tries: int = 1,
         environments: int = 128,
@@ -73,7 +74,6 @@ class RolloutDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         for name, value in (
-            ("rollouts", rollouts),
             ("episodes", episodes),
             ("tries", tries),
             ("environments", environments),
@@ -91,7 +91,6 @@ class RolloutDataModule(LightningDataModule):
             self.make_envs[f"{recipe.class_path.rpartition('.')[2]}-{len(self.make_envs)}"] = recipe
         if not self.make_envs:
             raise SettingError("tasks must name at least one task, got none. Name one such as metaworld/reach.")
-        self.rollouts = rollouts
         self.episodes = episodes
         self.tries = tries
         self.environments = environments
@@ -109,7 +108,7 @@ class RolloutDataModule(LightningDataModule):
         return dict.fromkeys(self.make_envs)
 
     def train_dataloader(self) -> "_Rollouts":
-        """The rollouts that are left."""
+        """One rollout per pass, played when it is asked for."""
         return _Rollouts(self)
 
     def play(self, module: FlowPPOModule) -> RolloutBatch:
@@ -146,6 +145,10 @@ class RolloutDataModule(LightningDataModule):
         self.played += 1
         return batch
 
+    def transfer_batch_to_device(self, batch: RolloutBatch, device: torch.device, dataloader_idx: int) -> RolloutBatch:
+        """A rollout stays on the CPU; the module moves minibatches of it."""
+        return batch
+
     def teardown(self, stage: str) -> None:
         """End the environments."""
         for host in self._hosts:
@@ -175,18 +178,17 @@ class RolloutDataModule(LightningDataModule):
 
 
 class _Rollouts:
-    """The rollouts of a run, one after another; it has a length, so that Lightning loads none ahead."""
+    """A loader of one batch; it has a length, so that Lightning asks for none ahead."""
 
     def __init__(self, data: RolloutDataModule) -> None:
         self._data = data
 
     def __len__(self) -> int:
-        return self._data.rollouts
+        return 1
 
     def __iter__(self) -> Iterator[RolloutBatch]:
         module: Any = trainer_of(self._data).lightning_module
-        while self._data.played < self._data.rollouts:
-            yield self._data.play(module)
+        yield self._data.play(module)
 
 
 _STRIDE: Final = 100_003

@@ -20,7 +20,7 @@ from vla_kit.losses import ClippedValueLoss, FlowMatchingLoss, JointLoss, PPOLos
 from vla_kit.training.flow_ppo import FlowPPOModule
 from vla_kit.training.vla_module import VLAModule
 
-__all__ = ["Breaking", "Corridor", "Grey", "Lost", "Push", "Shrinking", "Unclear", "model_parts", "rl_module", "sft_module"]
+__all__ = ["Breaking", "Corridor"]
 
 
 def model_parts(*, width=16):

@@ -19,17 +19,17 @@ pytestmark = [
 ]
 
 
-def rollouts(env=Push, **settings):
-    given = {"rollouts": 2, "episodes": 16, "environments": 4, "workers": False} | settings
+def toys(env=Push, **settings):
+    given = {"episodes": 16, "environments": 4, "workers": False} | settings
     data = RolloutDataModule(["metaworld/reach"], **given)
     data.make_envs = {"toy": partial(env)}
     return data
 
 
-def fit(module, data, folder=None, *, ckpt=None, callbacks=(), **trainer):
+def fit(module, data, folder=None, *, rollouts=1, ckpt=None, callbacks=(), **trainer):
     fitted = Trainer(
         accelerator="cpu",
-        max_epochs=1,
+        max_epochs=rollouts,
         logger=False,
         enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
         enable_progress_bar=False,
@@ -57,7 +57,7 @@ class Watch(Callback):
 
 def test_practice_solves_what_the_start_solves_rarely():
     watch = Watch()
-    fit(rl_module(), rollouts(rollouts=8, episodes=64), callbacks=[watch])
+    fit(rl_module(), toys(episodes=64), rollouts=8, callbacks=[watch])
     success = [logged["rollout/success"] for logged in watch.logged]
     assert success[0] < 0.3
     assert success[-1] > 0.7
@@ -65,7 +65,7 @@ def test_practice_solves_what_the_start_solves_rarely():
 
 def test_a_policy_that_has_not_moved_has_ratios_of_one():
     watch = Watch()
-    fit(rl_module(head_learning_rate=0.0), rollouts(rollouts=1, episodes=32), callbacks=[watch])
+    fit(rl_module(head_learning_rate=0.0), toys(episodes=32), rollouts=1, callbacks=[watch])
     (logged,) = watch.logged
     assert logged["ppo/approximate_kl"] == pytest.approx(0.0, abs=1e-6)
     assert logged["ppo/ratio_largest"] == pytest.approx(1.0, abs=1e-3)
@@ -76,8 +76,8 @@ def test_a_policy_that_has_not_moved_has_ratios_of_one():
 def test_what_learns_is_a_setting():
     before = rl_module()
     frozen, whole = rl_module(), rl_module(freeze=(), backbone_learning_rate=1e-3)
-    fit(frozen, rollouts(Corridor, rollouts=1))
-    fit(whole, rollouts(Corridor, rollouts=1))
+    fit(frozen, toys(Corridor), rollouts=1)
+    fit(whole, toys(Corridor), rollouts=1)
     for module, moves in ((frozen, {"head", "value_head"}), (whole, {"backbone", "head", "value_head"})):
         found = {
             name.partition(".")[0]
@@ -89,7 +89,7 @@ def test_what_learns_is_a_setting():
 
 def test_a_context_that_is_kept_equals_one_that_is_asked_again():
     watch, module = Watch(), rl_module()
-    fit(module, rollouts(Corridor, rollouts=1), callbacks=[watch])
+    fit(module, toys(Corridor), rollouts=1, callbacks=[watch])
     (batch,) = watch.batches
     rows = torch.tensor([5, 0, 3])
     with torch.no_grad():
@@ -105,7 +105,7 @@ def test_running_out_of_time_is_worth_what_the_value_head_says_or_nothing():
     watch = Watch()
     module = rl_module(advantages="gae", discount=0.5, trace=1.0)
     torch.nn.init.constant_(module.value_head.readout.bias, 0.25)
-    fit(module, rollouts(Corridor, rollouts=1, episodes=8), callbacks=[watch])
+    fit(module, toys(Corridor, episodes=8), rollouts=1, callbacks=[watch])
     (batch,) = watch.batches
     assert batch.truncated.any()
     _, returns = module._advantages(batch)
@@ -119,7 +119,7 @@ def test_running_out_of_time_is_worth_what_the_value_head_says_or_nothing():
 def test_groups_compare_tries_at_the_same_scene():
     watch = Watch()
     module = rl_module(advantages="group")
-    fit(module, rollouts(rollouts=1, episodes=32, tries=8), callbacks=[watch])
+    fit(module, toys(episodes=32, tries=8), rollouts=1, callbacks=[watch])
     (batch,) = watch.batches
     scenes = {}
     for episode in batch.episodes:
@@ -137,22 +137,22 @@ def test_groups_compare_tries_at_the_same_scene():
 
 def test_a_rollout_is_left_when_the_policy_has_moved_far():
     watch = Watch()
-    fit(rl_module(head_learning_rate=0.1, target_kl=1e-4), rollouts(Corridor, rollouts=1, episodes=64), callbacks=[watch])
+    fit(rl_module(head_learning_rate=0.1, target_kl=1e-4), toys(Corridor, episodes=64), rollouts=1, callbacks=[watch])
     assert watch.logged[0]["ppo/updates"] < 4 * 4
 
 
 def test_the_reference_is_the_policy_that_the_stage_began_with(tmp_path):
     sft = sft_module()
-    torch.nn.init.normal_(sft.head.readout.weight)
+    torch.nn.init.constant_(sft.head.readout.bias, 0.3)
     start = save(sft, tmp_path / "sft.ckpt")
     module = rl_module(kl_weight=0.1)
     watch, saved = Watch(), ModelCheckpoint(tmp_path, filename="last", every_n_train_steps=1)
-    fit(module, rollouts(Corridor), tmp_path, callbacks=[WarmStart(str(start)), watch, saved])
+    fit(module, toys(Corridor), tmp_path, rollouts=2, callbacks=[WarmStart(str(start)), watch, saved])
     assert watch.logged[-1]["ppo/kl"] > 0
     for now, then in zip(module.reference.parameters(), sft.head.parameters(), strict=True):
         assert torch.equal(now, then)
     again = rl_module(kl_weight=0.1)
-    fit(again, rollouts(rollouts=3), tmp_path, ckpt=tmp_path / "last.ckpt")
+    fit(again, toys(), tmp_path, rollouts=3, ckpt=tmp_path / "last.ckpt")
     for now, then in zip(again.reference.parameters(), sft.head.parameters(), strict=True):
         assert torch.equal(now, then)
 
@@ -167,10 +167,10 @@ def save(module, path):
 def test_begins_with_the_stage_before_and_refuses_another(tmp_path):
     start = save(sft_module(), tmp_path / "sft.ckpt")
     module = rl_module(head_learning_rate=0.0)
-    fit(module, rollouts(rollouts=1), tmp_path, callbacks=[WarmStart(str(start))])
+    fit(module, toys(), tmp_path, rollouts=1, callbacks=[WarmStart(str(start))])
     wider = save(sft_module(width=32), tmp_path / "wider.ckpt")
     with pytest.raises(CheckpointError, match=r"checkpoint must fit the model, got .*wider\.ckpt"):
-        fit(rl_module(), rollouts(rollouts=1), tmp_path, callbacks=[WarmStart(str(wider))])
+        fit(rl_module(), toys(), tmp_path, rollouts=1, callbacks=[WarmStart(str(wider))])
 
 
 def test_every_checkpoint_leads_to_the_same_end(tmp_path):
@@ -182,9 +182,9 @@ def test_every_checkpoint_leads_to_the_same_end(tmp_path):
         saved = ModelCheckpoint(
             tmp_path / name, filename="{step}", every_n_train_steps=1, save_top_k=-1, auto_insert_metric_name=False
         )
-        data = rollouts(Corridor, rollouts=3)
+        data = toys(Corridor)
         data.make_envs["other"] = partial(Push)
-        trainer = fit(module, data, tmp_path, ckpt=ckpt, callbacks=[watch, saved])
+        trainer = fit(module, data, tmp_path, rollouts=3, ckpt=ckpt, callbacks=[watch, saved])
         moments = [entry for state in trainer.optimizers[0].state_dict()["state"].values() for entry in state.values()]
         return module, watch, moments
 
@@ -211,11 +211,11 @@ def test_a_policy_that_yields_nan_stops_and_leaves_the_last_checkpoint(tmp_path)
                     module.head.readout.bias.fill_(float("nan"))
             return super().play(module)
 
-    data = Poisoned(["metaworld/reach"], rollouts=2, episodes=16, environments=4, workers=False)
+    data = Poisoned(["metaworld/reach"], episodes=16, environments=4, workers=False)
     data.make_envs = {"toy": partial(Push)}
     saved = ModelCheckpoint(tmp_path, filename="last", every_n_train_steps=1)
     with pytest.raises(NonFiniteError, match=r"actions and values must be finite.*broken_batch\.pt"):
-        fit(rl_module(), data, tmp_path, callbacks=[saved])
+        fit(rl_module(), data, tmp_path, rollouts=2, callbacks=[saved])
     broken = torch.load(tmp_path / "broken_batch.pt", weights_only=True)
     assert broken["actions"].isnan().any()
     assert broken["views"][0]["cam"].shape == (4, 4, 3)
@@ -232,7 +232,7 @@ def test_a_loss_that_is_nan_stops_before_the_step(tmp_path):
 
     before = deepcopy(module.head.state_dict())
     with pytest.raises(NonFiniteError, match="rewards, values and next_values must be finite"):
-        fit(module, rollouts(rollouts=1), tmp_path, callbacks=[Poison()])
+        fit(module, toys(), tmp_path, rollouts=1, callbacks=[Poison()])
     assert (tmp_path / "broken_batch.pt").is_file()
     assert all(torch.equal(tensor, before[name]) for name, tensor in module.head.state_dict().items())
 
@@ -241,7 +241,7 @@ def test_needs_statistics():
     module = rl_module()
     module.normalizer = type(module.normalizer)()
     with pytest.raises(MissingStatisticsError, match="walker"):
-        fit(module, rollouts(rollouts=1))
+        fit(module, toys(), rollouts=1)
 
 
 @pytest.mark.parametrize(
