@@ -120,7 +120,7 @@ def main(
         max_tasks_per_child=1,  # one renderer per process
     )
     if not all((run.folder / "done").exists() for run in runs):
-        with clock.measure("reinforcement learning"), at_a_time(min(seeds, workers)) as pool:
+        with clock.measure("reinforcement"), at_a_time(min(seeds, workers)) as pool:
             list(pool.map(practise, runs))
     policies = {"before": start} | {f"after-{run.seed}": last_checkpoint(run.folder) for run in runs}
     trials = [

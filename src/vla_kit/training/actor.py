@@ -12,7 +12,7 @@ from vla_kit.errors import NonFiniteError
 from vla_kit.flow import StochasticPath
 from vla_kit.policy import Policy, PolicyObservation
 from vla_kit.protocols import Context
-from vla_kit.training.decision import Decision, split_context
+from vla_kit.training.drawn_chunk import DrawnChunk, split_context
 
 __all__ = ["BROKEN", "Actor", "StochasticSampler", "move_context", "velocity"]
 
@@ -70,7 +70,7 @@ class Actor:
         self._on_broken = on_broken
 
     @torch.no_grad()
-    def decide(self, observations: Sequence[PolicyObservation]) -> list[Decision]:
+    def decide(self, observations: Sequence[PolicyObservation]) -> list[DrawnChunk]:
         """Draw a chunk for each observation.
 
         Args:
@@ -108,7 +108,7 @@ class Actor:
         native = policy.normalizer.denormalize(MaskedActions(path.actions, mask), names).cut()
         path, contexts = path.to("cpu"), split_context(move_context(context, "cpu")) if self.keep_contexts else None
         return [
-            Decision(
+            DrawnChunk(
                 actions=native[row].float().cpu().numpy(),
                 path=path[row : row + 1],
                 mask=mask[row].cpu(),

@@ -30,7 +30,8 @@ from vla_kit.training._hparams import record_hyperparameters
 from vla_kit.training.actor import BROKEN, Actor, StochasticSampler, move_context, velocity
 from vla_kit.training.parameter_groups import parameter_groups
 from vla_kit.training.rollout_batch import RolloutBatch
-from vla_kit.training.vla_module import Schedule, VLAModule
+from vla_kit.training.schedule import Schedule
+from vla_kit.training.vla_module import VLAModule
 
 __all__ = ["FlowPPOModule"]
 

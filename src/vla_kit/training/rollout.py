@@ -11,7 +11,7 @@ from vla_kit.envs import EnvHost, PolicyEnv, SimulationError
 from vla_kit.envs.episodes import ChunkOutcome, Scene, Sight, begin_episode, run_chunk
 from vla_kit.envs.turns import take_turns
 from vla_kit.policy import PolicyObservation
-from vla_kit.training.decision import Decision
+from vla_kit.training.drawn_chunk import DrawnChunk
 
 __all__ = ["PlannedEpisode", "PlayedChunk", "PlayedEpisode", "RolloutSeconds", "play_episodes"]
 
@@ -42,7 +42,7 @@ class PlayedChunk:
     """
 
     seen: PolicyObservation
-    decision: Decision
+    decision: DrawnChunk
     steps: int
 
 
@@ -54,7 +54,7 @@ class PlayedEpisode:
         planned: Its task and seed.
         success: Whether the task was solved.
         chunks: The decisions, in order.
-        timeout: What was seen when time ran out; None after success.
+        timeout: What was seen when time ran out; None after success, and where nobody looked.
         error: What went wrong with the environment, twice; then there is nothing to learn from.
     """
 
@@ -85,11 +85,12 @@ class RolloutSeconds:
 
 def play_episodes(
     plan: Sequence[PlannedEpisode],
-    decide: Callable[[Sequence[PolicyObservation]], Sequence[Decision]],
+    decide: Callable[[Sequence[PolicyObservation]], Sequence[DrawnChunk]],
     *,
     make_envs: Mapping[str, Callable[[], PolicyEnv]],
     hosts: Sequence[EnvHost],
     replan_every: int = 16,
+    see_timeouts: bool = True,
 ) -> tuple[list[PlayedEpisode], RolloutSeconds]:
     """Play episodes of several tasks on hosts that step in parallel, with one policy for all.
 
@@ -103,6 +104,7 @@ def play_episodes(
         make_envs: Task -> makes its environment; the same object each time, so that a host keeps what it has.
         hosts: Where the environments run, at least one.
         replan_every: Actions carried out of each chunk before the policy looks again.
+        see_timeouts: Whether to look where time runs out, for a value head.
 
     Returns:
         The episodes in the order of `plan`, and the seconds that they took.
@@ -126,9 +128,9 @@ def play_episodes(
         return queue.popleft() if queue else None
 
     def play(host: EnvHost, planned: PlannedEpisode) -> "_Play":
-        return _play(host, planned, make_envs[planned.task], replan_every)
+        return _play(host, planned, make_envs[planned.task], replan_every, see_timeouts)
 
-    def answer(questions: Sequence[PolicyObservation]) -> Sequence[Decision]:
+    def answer(questions: Sequence[PolicyObservation]) -> Sequence[DrawnChunk]:
         begin = time.perf_counter()
         decisions = decide(questions)
         seconds.policy += time.perf_counter() - begin
@@ -150,11 +152,17 @@ def _homes(queues: Mapping[str, Sequence[PlannedEpisode]], hosts: int) -> list[s
     return [names[int(np.searchsorted(ends, (host + 0.5) / hosts * total, side="right"))] for host in range(hosts)]
 
 
-_Play = Generator[PolicyObservation | None, Decision | None, PlayedEpisode]
+_Play = Generator[PolicyObservation | None, DrawnChunk | None, PlayedEpisode]
 """An episode that stops where it waits: at None for its environment, at an observation for the policy's decision."""
 
 
-def _play(host: EnvHost, planned: PlannedEpisode, make_env: Callable[[], PolicyEnv], replan_every: int) -> _Play:
+def _play(
+    host: EnvHost,
+    planned: PlannedEpisode,
+    make_env: Callable[[], PolicyEnv],
+    replan_every: int,
+    see_timeouts: bool,
+) -> _Play:
     host.give(make_env)
     facts = host.facts
     host.submit(begin_episode, planned.seed)
@@ -172,7 +180,7 @@ def _play(host: EnvHost, planned: PlannedEpisode, make_env: Callable[[], PolicyE
     while True:
         decision = yield seen
         assert decision is not None  # noqa: S101 (the answer to a question)
-        host.submit(run_chunk, decision.actions[:replan_every], True)
+        host.submit(run_chunk, decision.actions[:replan_every], see_timeouts)
         yield None
         outcome: ChunkOutcome = host.result()
         if not isinstance(outcome.success, bool | np.bool_):
@@ -190,7 +198,7 @@ def _play(host: EnvHost, planned: PlannedEpisode, make_env: Callable[[], PolicyE
         planned=planned,
         success=bool(outcome.success),
         chunks=tuple(chunks),
-        timeout=None if outcome.success else seen,
+        timeout=seen if see_timeouts and not outcome.success else None,
     )
 
 

@@ -11,7 +11,7 @@ from vla_kit.errors import DataError
 from vla_kit.flow import StochasticPath
 from vla_kit.policy import PolicyObservation
 from vla_kit.protocols import Context
-from vla_kit.training.decision import Decision, join_contexts
+from vla_kit.training.drawn_chunk import DrawnChunk, join_contexts
 from vla_kit.training.rollout import PlayedEpisode, RolloutSeconds
 
 __all__ = ["RolloutBatch"]
@@ -30,7 +30,8 @@ class RolloutBatch:
         carried: True where it was carried out too; what came after the end of an episode changed nothing.
         rewards: 1 for the chunk that solved the task, else 0.
         values: What the value head expected before each chunk.
-        next_values: The same after each chunk; of an episode that ran out of time, of its last pictures.
+        next_values: The same after each chunk; of an episode that ran out of time, of its last pictures, or
+            0 where nobody looked.
         terminated: True where a chunk solved the task.
         truncated: True where time ran out.
         episode: Number of the episode of each decision, among those with decisions.
@@ -93,7 +94,7 @@ class RolloutBatch:
             )
         timeouts = [episode.timeout for episode in played if episode.timeout is not None]
         left = iter(value(timeouts) if timeouts else ())
-        decisions: list[Decision] = []
+        decisions: list[DrawnChunk] = []
         steps, next_values, last, success, member = [], [], [], [], []
         for number, episode in enumerate(played):
             values = [chunk.decision.value for chunk in episode.chunks]

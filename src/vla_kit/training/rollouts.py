@@ -132,6 +132,7 @@ class RolloutDataModule(LightningDataModule):
             make_envs=self.make_envs,
             hosts=self._hosts[: len(plan)],
             replan_every=self.replan_every,
+            see_timeouts=module.bootstrap_at_timeout,
         )
         for episode in played:
             if episode.error is not None:

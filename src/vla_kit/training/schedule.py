@@ -4,7 +4,7 @@ import math
 
 from vla_kit.errors import SettingError
 
-__all__ = ["warmup_cosine"]
+__all__ = ["Schedule", "warmup_cosine"]
 
 
 def warmup_cosine(step: int, *, warmup_steps: int, total_steps: float, final: float = 0.0) -> float:
@@ -39,3 +39,27 @@ def warmup_cosine(step: int, *, warmup_steps: int, total_steps: float, final: fl
         return 1.0
     progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
     return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+class Schedule:
+    """`warmup_cosine` as an object: LambdaLR saves the settings of an object, but cannot save a lambda.
+
+    Args:
+        warmup_steps: As in `warmup_cosine`.
+        total_steps: As there.
+        final: As there.
+
+    Examples:
+        >>> schedule = Schedule(warmup_steps=2, total_steps=10, final=0.0)
+        >>> schedule(0), schedule(1), schedule(2)
+        (0.5, 1.0, 1.0)
+    """
+
+    def __init__(self, warmup_steps: int, total_steps: float, final: float) -> None:
+        self.warmup_steps = warmup_steps
+        self.total_steps = total_steps
+        self.final = final
+
+    def __call__(self, step: int) -> float:
+        """Factor on the learning rate at a step."""
+        return warmup_cosine(step, warmup_steps=self.warmup_steps, total_steps=self.total_steps, final=self.final)

@@ -24,7 +24,7 @@ from vla_kit.protocols import Backbone, Observation
 from vla_kit.training._fit import check_fit
 from vla_kit.training._hparams import record_hyperparameters
 from vla_kit.training.parameter_groups import parameter_groups
-from vla_kit.training.schedule import warmup_cosine
+from vla_kit.training.schedule import Schedule, warmup_cosine
 from vla_kit.training.sharding import shard
 
 __all__ = ["VLAModule"]
@@ -295,18 +295,6 @@ class VLAModule(LightningModule):
         if not any(parameter.requires_grad for parameter in self.parameters()):
             raise SettingError(f"freeze must leave something to learn, got {list(names)}. Take a part off the list.")
         return tuple(modules[name].eval() for name in names)
-
-
-class Schedule:
-    """`warmup_cosine` as an object: LambdaLR saves the settings of an object, but cannot save a lambda."""
-
-    def __init__(self, warmup_steps: int, total_steps: float, final: float) -> None:
-        self.warmup_steps = warmup_steps
-        self.total_steps = total_steps
-        self.final = final
-
-    def __call__(self, step: int) -> float:
-        return warmup_cosine(step, warmup_steps=self.warmup_steps, total_steps=self.total_steps, final=self.final)
 
 
 def _by_embodiment(per_sample: Float[Tensor, " batch"], batch: Batch) -> dict[str, Tensor]:

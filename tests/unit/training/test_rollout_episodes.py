@@ -8,7 +8,7 @@ from rl_parts import Breaking, Corridor, Grey, Lost, Shrinking, Unclear
 from vla_kit.envs import EnvHere, SimulationError, env_workers
 from vla_kit.errors import DataError
 from vla_kit.flow import StochasticPath
-from vla_kit.training.decision import Decision
+from vla_kit.training.drawn_chunk import DrawnChunk
 from vla_kit.training.rollout import PlannedEpisode, RolloutSeconds, play_episodes
 from vla_kit.training.rollout_batch import RolloutBatch
 
@@ -33,7 +33,7 @@ class Walker:
         )
         mask = torch.tensor([[True, False]] * 4)
         return [
-            Decision(
+            DrawnChunk(
                 actions=np.full((4, 1), self.speed, dtype=np.float32),
                 path=path,
                 mask=mask,
@@ -73,6 +73,16 @@ def test_time_that_runs_out_is_seen():
     assert [chunk.steps for chunk in slow.chunks] == [4, 4]
     assert slow.timeout is not None
     assert int(slow.timeout.views["cam"][0, 0, 0]) == 30
+
+
+def test_time_that_runs_out_is_not_looked_at_where_nobody_asks():
+    env = Corridor()
+    (slow,), _ = play(lambda: env, 4, decide=Walker(0.25), see_timeouts=False)
+    assert slow.timeout is None
+    assert env.looks == 2
+    batch = RolloutBatch.of([slow], value=len, seconds=SECONDS)
+    assert batch.truncated.tolist() == [False, True]
+    assert batch.next_values.tolist() == pytest.approx([0.2, 0.0])
 
 
 def test_replans_within_a_chunk():

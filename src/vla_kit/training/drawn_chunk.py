@@ -12,11 +12,11 @@ from torch.nn import functional
 from vla_kit.flow import StochasticPath
 from vla_kit.protocols import Context
 
-__all__ = ["Decision", "join_contexts", "split_context"]
+__all__ = ["DrawnChunk", "join_contexts", "split_context"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Decision:
+class DrawnChunk:
     """What a policy drew for one observation.
 
     Args:
