@@ -4,8 +4,8 @@
 demo's size with random weights, so that every episode takes all of its decisions.
 
 - `rollout_ratio`: environment steps per second of rollouts over those of the same simulators in as many processes,
-  driven with random actions and asked for a picture as often as the policy looks. `rollout_ratio_blind` has no picture in
-  the simulators' part, so it is the price of pictures too, which a processor without a GPU pays dearly.
+  driven with random actions and asked for a picture as often as the policy looks. `rollout_ratio_blind` has no picture
+  in the simulators' part, so it is the price of pictures too, which a processor without a GPU pays dearly.
   `..._here` are the same with all environments in one process, where nothing hides the policy's time.
 - `update_ratio`: seconds of the pass that PPO adds per chunk, which is one step of the flow for its density, over those
   of drawing the chunk: backbone, conditioning of the head, all steps. With a frozen backbone the rollout's context is

@@ -38,6 +38,7 @@ VERBS: Final[dict[str, str]] = {
     "consolidate": "vla_kit.training.consolidate:consolidate_checkpoint",
     "policy save": "vla_kit.training.policy_checkpoint:save_policy",
     "serve": "vla_kit.serving.serve:serve",
+    "envs serve": "vla_kit.envs.remote:serve_envs",
     "data synthesize": "vla_kit.data.synthesis.synthesize:synthesize",
     "data stats": "vla_kit.data.statistics.write:write_statistics",
     "data clean": "vla_kit.data.cleaning.clean:clean",

@@ -2,19 +2,22 @@
 
 import os
 import pickle
+import select
 import signal
 import sys
 import threading
 import time
 import traceback
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, Final
 
 from vla_kit.envs.hosts import facts_of
 from vla_kit.envs.protocol import PolicyEnv
 from vla_kit.errors import VLAKitError
 
 __all__: list[str] = []
+
+_GRACE_S: Final = 10.0
 
 
 def _serve(connection: "Connection[Any, Any]") -> None:
@@ -57,14 +60,17 @@ def _portable(error: Exception) -> VLAKitError | None:
     return copy if isinstance(copy, VLAKitError) else None
 
 
-def _end_with(parent: int) -> None:
-    """A simulator that hangs would outlive the process that started it."""
-    while os.getppid() == parent:
-        time.sleep(1.0)
+def _end_with(parent: int, connection: int) -> None:
+    """A simulator that hangs would outlive the process that started it, or whoever asked over a network."""
+    ended = select.poll()
+    ended.register(connection, select.POLLHUP | select.POLLRDHUP)
+    while os.getppid() == parent and not ended.poll(1000):
+        pass
+    time.sleep(_GRACE_S)  # to close the environment, where it does not hang
     os._exit(1)
 
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's, who then closes the pipe
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_end_with, args=(os.getppid(), int(sys.argv[1])), daemon=True).start()
     _serve(Connection(int(sys.argv[1])))

@@ -9,7 +9,8 @@ from typing import Any, Final
 import torch
 from lightning.pytorch import LightningDataModule
 
-from vla_kit.envs import EnvHere, EnvHost, EnvRecipe, EnvWorker, PolicyEnv, make_env
+from vla_kit.envs import EnvHost, EnvRecipe, PolicyEnv, make_env
+from vla_kit.envs.places import EnvPlace, InProcesses
 from vla_kit.envs.seeds import EVALUATION_SEEDS_FROM
 from vla_kit.errors import SettingError
 from vla_kit.training._loading import trainer_of
@@ -33,8 +34,8 @@ class RolloutDataModule(LightningDataModule):
     of that moment, so nothing is loaded ahead. Seeds, shares and counts go into the checkpoint: a run that goes on
     plays what it would have played.
 
-    Where the environments run is the business of hosts: in this process, or in processes of their own, of which one
-    that crashes or hangs is restarted. The module does not see which.
+    Where the environments run is the business of `place`: in this process, in processes of their own, of which one that
+    crashes or hangs is restarted, on servers, or on a Ray cluster. The module does not see which.
 
     Args:
         tasks: Names in the registry, such as `metaworld/faucet-open`.
@@ -42,9 +43,8 @@ class RolloutDataModule(LightningDataModule):
         episodes: Episodes of a rollout, over all tasks.
         tries: Episodes at each scene, for advantages of groups; divides `episodes`.
         environments: Environments that step in parallel.
-        workers: Whether each environment has a process of its own; where False all are in this process.
+        place: Where they run; `InProcesses()` where None.
         replan_every: Actions carried out of each chunk before the policy looks again.
-        timeout_s: Longest time that a worker may take for one chunk [s].
         image_size: Height and width of the pictures of `tasks`, as in training [pixel].
         shares: Divides the episodes of a rollout among tasks.
         seed: Of the scenes.
@@ -65,9 +65,8 @@ class RolloutDataModule(LightningDataModule):
         episodes: int = 1024,
         tries: int = 1,
         environments: int = 128,
-        workers: bool = True,
+        place: EnvPlace | None = None,
         replan_every: int = 16,
-        timeout_s: float = 60.0,
         image_size: int = 96,
         shares: DifficultyShares | None = None,
         seed: int = 0,
@@ -94,9 +93,8 @@ class RolloutDataModule(LightningDataModule):
         self.episodes = episodes
         self.tries = tries
         self.environments = environments
-        self.workers = workers
+        self.place = InProcesses() if place is None else place
         self.replan_every = replan_every
-        self.timeout_s = timeout_s
         self.shares = DifficultyShares() if shares is None else shares
         self.seed = seed
         self.played = 0
@@ -121,9 +119,7 @@ class RolloutDataModule(LightningDataModule):
             What came of it.
         """
         if not self._hosts:
-            self._hosts = [
-                EnvWorker(timeout_s=self.timeout_s) if self.workers else EnvHere() for _ in range(self.environments)
-            ]
+            self._hosts = list(self.place.open_hosts(self.environments))
         actor = module.actor(self.played)
         plan = self._plan()
         played, seconds = play_episodes(

@@ -1,3 +1,5 @@
+import queue
+import threading
 import warnings
 from copy import deepcopy
 from dataclasses import replace
@@ -9,6 +11,8 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from rl_parts import Corridor, Push, model_parts, rl_module, sft_module
 
+from vla_kit.envs.places import InProcesses, InThisProcess, OnServers
+from vla_kit.envs.remote import serve_envs
 from vla_kit.errors import CheckpointError, MissingStatisticsError, NonFiniteError, SettingError
 from vla_kit.training.rollouts import RolloutDataModule
 from vla_kit.training.warm_start import WarmStart
@@ -20,7 +24,7 @@ pytestmark = [
 
 
 def toys(env=Push, **settings):
-    given = {"episodes": 16, "environments": 4, "workers": False} | settings
+    given = {"episodes": 16, "environments": 4, "place": InThisProcess()} | settings
     data = RolloutDataModule(["metaworld/reach"], **given)
     data.make_envs = {"toy": partial(env)}
     return data
@@ -203,6 +207,33 @@ def test_every_checkpoint_leads_to_the_same_end(tmp_path):
         assert rest.logged[-1]["rollout/steps"] == watch.logged[-1]["rollout/steps"]
 
 
+def servers(folder):
+    """Two servers of environments on this machine."""
+    key, ready = folder / "key", queue.Queue()
+    key.write_bytes(bytes(range(32)))
+    for _ in range(2):
+        serve = partial(serve_envs, str(key), "127.0.0.1:0", on_ready=ready.put)
+        threading.Thread(target=serve, daemon=True).start()
+    return OnServers([ready.get(timeout=60) for _ in range(2)], key_file=str(key))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["processes", "servers", "ray"])
+def test_the_policy_does_not_see_where_environments_run(where, tmp_path):
+    if where == "ray":
+        pytest.importorskip("ray", reason="needs the extra ray")
+        from vla_kit.envs.ray_place import OnRay
+
+        place = OnRay()
+    else:
+        place = InProcesses() if where == "processes" else servers(tmp_path)
+    here, there = rl_module(), rl_module()
+    fit(here, toys(Corridor), rollouts=2)
+    fit(there, toys(Corridor, place=place), rollouts=2)
+    for (name, ours), theirs in zip(here.state_dict().items(), there.state_dict().values(), strict=True):
+        assert torch.equal(ours, theirs), name
+
+
 def test_a_policy_that_yields_nan_stops_and_leaves_the_last_checkpoint(tmp_path):
     class Poisoned(RolloutDataModule):
         def play(self, module):
@@ -211,7 +242,7 @@ def test_a_policy_that_yields_nan_stops_and_leaves_the_last_checkpoint(tmp_path)
                     module.head.readout.bias.fill_(float("nan"))
             return super().play(module)
 
-    data = Poisoned(["metaworld/reach"], episodes=16, environments=4, workers=False)
+    data = Poisoned(["metaworld/reach"], episodes=16, environments=4, place=InThisProcess())
     data.make_envs = {"toy": partial(Push)}
     saved = ModelCheckpoint(tmp_path, filename="last", every_n_train_steps=1)
     with pytest.raises(NonFiniteError, match=r"actions and values must be finite.*broken_batch\.pt"):
