@@ -1,19 +1,15 @@
 """The process behind an `EnvWorker`: `python -m vla_kit.envs._worker <file descriptor of its pipe>`."""
 
 import os
-import pickle
 import select
 import signal
 import sys
 import threading
 import time
-import traceback
 from multiprocessing.connection import Connection
 from typing import Any, Final
 
-from vla_kit.envs.hosts import facts_of
-from vla_kit.envs.protocol import PolicyEnv
-from vla_kit.errors import VLAKitError
+from vla_kit.envs._holder import EnvHolder
 
 __all__: list[str] = []
 
@@ -21,43 +17,20 @@ _GRACE_S: Final = 10.0
 
 
 def _serve(connection: "Connection[Any, Any]") -> None:
-    env: PolicyEnv | None = None
+    holder = EnvHolder()
     try:
         while True:
             try:
                 message = connection.recv_bytes()
             except (EOFError, OSError):  # the other end is closed, or its process is gone
                 return
-            try:
-                what, *content = pickle.loads(message)
-                if what == "make":
-                    if env is not None:
-                        env.close()
-                    (make_env,) = content
-                    env = make_env()
-                    answer: Any = facts_of(env)
-                else:
-                    function, arguments = content
-                    answer = function(env, *arguments)
-                reply: tuple[Any, ...] = ("answer", answer)
-            except Exception as error:  # it belongs to whoever asked
-                reply = ("error", _portable(error), f"{type(error).__name__}: {error}", traceback.format_exc())
+            reply = holder.answer(message)
             try:
                 connection.send(reply)
             except OSError:
                 return
     finally:
-        if env is not None:
-            env.close()
-
-
-def _portable(error: Exception) -> VLAKitError | None:
-    """An error of the library that survives the pipe; others travel as text."""
-    try:
-        copy = pickle.loads(pickle.dumps(error))
-    except Exception:  # a constructor that takes more than its text
-        return None
-    return copy if isinstance(copy, VLAKitError) else None
+        holder.close()
 
 
 def _end_with(parent: int, connection: int) -> None:
