@@ -149,6 +149,7 @@ def tiny_actor(settings: argparse.Namespace) -> Actor:
         tiny_policy(settings.task),
         sampler=StochasticEuler(steps=settings.steps, stochastic_steps="one"),
         value_head=ValueHead(context_width=128),
+        noise_head=None,
         temperature=1.0,
         keep_contexts=True,
         generator=torch.Generator().manual_seed(0),

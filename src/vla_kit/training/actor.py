@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Final, Protocol, cast, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +44,7 @@ class Actor:
         policy: Reads observations; its parts are shared.
         sampler: Draws chunks.
         value_head: Expects returns.
+        noise_head: Says how noisy steps are, where the sampler asks.
         temperature: Factor on the first noise of a chunk.
         keep_contexts: Whether decisions keep what the backbone made of their observations.
         generator: Of all noise, on the policy's device.
@@ -56,6 +57,7 @@ class Actor:
         *,
         sampler: StochasticSampler,
         value_head: nn.Module,
+        noise_head: nn.Module | None,
         temperature: float,
         keep_contexts: bool,
         generator: torch.Generator,
@@ -64,6 +66,7 @@ class Actor:
         self.policy = policy
         self.sampler = sampler
         self.value_head = value_head
+        self.noise_head = noise_head
         self.temperature = temperature
         self.keep_contexts = keep_contexts
         self.generator = generator
@@ -87,7 +90,10 @@ class Actor:
         context = policy.read(observations)
         noise = torch.randn(mask.shape, generator=self.generator, device=mask.device)
         path: StochasticPath = self.sampler.sample(
-            velocity(policy.head, context, mask), self.temperature * noise, mask, generator=self.generator
+            velocity(policy.head, context, mask, self.noise_head),
+            self.temperature * noise,
+            mask,
+            generator=self.generator,
         )
         values = self.value_head(context).float()
         if not bool(path.actions.isfinite().all() and values.isfinite().all()):
@@ -127,20 +133,25 @@ class Actor:
         return found
 
 
-def velocity(head: nn.Module, context: Context, mask: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+def velocity(
+    head: nn.Module, context: Context, mask: Tensor, noise_head: nn.Module | None = None
+) -> Callable[[Tensor, Tensor], Any]:
     """A head as a field of one context, on which it is conditioned once.
 
     Args:
         head: Satisfies `VelocityField`.
         context: Of a batch.
         mask: True where an action entry is real.
+        noise_head: Says how noisy steps are, for `LearnedNoiseEuler`.
 
     Returns:
-        `field(noisy, time) -> velocity`.
+        `field(noisy, time) -> velocity`, or `-> (velocity, standard deviation)` with a `noise_head`.
     """
     condition: Any = getattr(head, "condition", None)
     known = context if condition is None else condition(context)
-    return lambda noisy, time: cast(Tensor, head(noisy, time, known, mask))
+    if noise_head is None:
+        return lambda noisy, time: head(noisy, time, known, mask)
+    return lambda noisy, time: (head(noisy, time, known, mask), noise_head(noisy, time, context, mask))
 
 
 def move_context(context: Context, device: torch.device | str) -> Context:

@@ -15,7 +15,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from vla_kit.errors import NonFiniteError, SettingError
-from vla_kit.flow import GaussianTransitions
+from vla_kit.flow import GaussianTransitions, LearnedNoiseEuler
 from vla_kit.heads import ValueHead
 from vla_kit.losses import (
     ClippedValueLoss,
@@ -61,6 +61,7 @@ class FlowPPOModule(VLAModule):
         value_weight: Weight of the value head's loss.
         value_learning_rate: Learning rate of the value head.
         value_head: Satisfies the calls of `ValueHead`; one of the backbone's width where None.
+        noise_head: How noisy steps are, for `LearnedNoiseEuler` and there alone; learns at the head's rate.
         epochs: Passes over each rollout.
         minibatch_size: Decisions per optimiser step.
         advantages: "gae", or "group" for tries at the same scene, see `RolloutDataModule.tries`.
@@ -84,7 +85,7 @@ class FlowPPOModule(VLAModule):
         and clipping are not published; RLinf trains the expert alone, with minibatches of 2048 and a norm of 1.0.
     """
 
-    added_parts = ("value_head", "reference")
+    added_parts = ("value_head", "noise_head", "reference")
 
     def __init__(
         self,
@@ -95,6 +96,7 @@ class FlowPPOModule(VLAModule):
         value_weight: float = 1.0,
         value_learning_rate: float = 1e-4,
         value_head: nn.Module | None = None,
+        noise_head: nn.Module | None = None,
         epochs: int = 4,
         minibatch_size: int = 2048,
         advantages: Literal["gae", "group"] = "gae",
@@ -119,16 +121,22 @@ class FlowPPOModule(VLAModule):
                 raise SettingError(f"{name} must be above 0, got {limit}. Use 1.0 to clip.")
         if advantages not in ("gae", "group"):
             raise SettingError(f"advantages must be 'gae' or 'group', got {advantages!r}. 'gae' is the paper's.")
+        if isinstance(sampler, LearnedNoiseEuler) != (noise_head is not None):
+            raise SettingError(
+                f"noise_head must be given with LearnedNoiseEuler and with nothing else, got {noise_head} with "
+                f"{sampler}. Use vla_kit.heads.NoiseHead."
+            )
         self.automatic_optimization = False
         width: Any = self.backbone.width
         self.value_head = ValueHead(context_width=int(width)) if value_head is None else value_head
+        self.noise_head = noise_head
         self.reference = deepcopy(self.head).requires_grad_(False) if policy_loss.kl_weight > 0 else None
         self.sampler = sampler
         self.policy_loss = policy_loss
         self.value_loss = value_loss
         self.value_weight = value_weight
-        self.learning_rates["value_head"] = value_learning_rate
-        self.warmup_steps["value_head"] = 0
+        self.learning_rates |= {"value_head": value_learning_rate, "noise_head": self.learning_rates["head"]}
+        self.warmup_steps |= {"value_head": 0, "noise_head": self.warmup_steps["head"]}
         self.epochs = epochs
         self.minibatch_size = minibatch_size
         self.advantages: Literal["gae", "group"] = advantages
@@ -160,6 +168,7 @@ class FlowPPOModule(VLAModule):
             self.policy(),
             sampler=self.sampler,
             value_head=self.value_head,
+            noise_head=self.noise_head,
             temperature=self.temperature,
             keep_contexts=not self.learns_backbone,
             generator=generator,
@@ -229,6 +238,8 @@ class FlowPPOModule(VLAModule):
     def configure_optimizers(self) -> Any:  # noqa: ANN401 (one of many forms that Lightning takes)
         """AdamW with a group per part; schedules count rollouts."""
         parts = {"backbone": self.backbone, "head": self.head, "value_head": self.value_head}
+        if self.noise_head is not None:
+            parts["noise_head"] = self.noise_head
         groups = parameter_groups(parts, self.learning_rates, weight_decay=self.weight_decay)
         total = float(self.trainer.estimated_stepping_batches)
         schedules: list[Callable[[int], float]] = [
@@ -295,11 +306,13 @@ class FlowPPOModule(VLAModule):
             context = self.policy().read([batch.seen[row] for row in rows.tolist()])
         path, mask = batch.path[rows].to(self.device), batch.mask[rows].to(self.device)
         carried = batch.carried[rows].to(self.device)
-        law = replace(self.sampler.transitions(velocity(self.head, context, mask), path, mask), mask=carried)
+        law = replace(
+            self.sampler.transitions(velocity(self.head, context, mask, self.noise_head), path, mask), mask=carried
+        )
         if self.reference is None:
             return law, None, context
         with torch.no_grad():
-            before = self.sampler.transitions(velocity(self.reference, context, mask), path, mask)
+            before = self.sampler.transitions(velocity(self.reference, context, mask, self.noise_head), path, mask)
         return law, replace(before, mask=carried), context
 
     def _update(

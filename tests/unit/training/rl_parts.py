@@ -51,8 +51,8 @@ def model_parts(*, width=16):
 def rl_module(*, freeze=("backbone",), kl_weight=0.0, **settings):
     given = {"head_learning_rate": 1e-2, "value_learning_rate": 1e-2, "minibatch_size": 16, "weight_decay": 0.0}
     given |= {"backbone_warmup_steps": 0, "head_warmup_steps": 0, "final_learning_rate": 1.0}
+    given = {"sampler": StochasticEuler(steps=2, stochastic_steps="all")} | given
     return FlowPPOModule(
-        sampler=StochasticEuler(steps=2, stochastic_steps="all"),
         policy_loss=PPOLoss(kl_weight=kl_weight),
         value_loss=ClippedValueLoss(),
         freeze=freeze,

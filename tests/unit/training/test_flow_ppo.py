@@ -14,6 +14,8 @@ from rl_parts import Corridor, Push, model_parts, rl_module, sft_module
 from vla_kit.envs.places import InProcesses, InThisProcess, OnServers
 from vla_kit.envs.remote import serve_envs
 from vla_kit.errors import CheckpointError, MissingStatisticsError, NonFiniteError, SettingError
+from vla_kit.flow import LearnedNoiseEuler
+from vla_kit.heads import NoiseHead
 from vla_kit.training.rollouts import RolloutDataModule
 from vla_kit.training.warm_start import WarmStart
 
@@ -137,6 +139,19 @@ def test_groups_compare_tries_at_the_same_scene():
         gain = (episode.success - tries.mean()) / spread if spread > 0 else torch.tensor(0.0)
         expected += [float(gain)] * len(episode.chunks)
     assert gains.tolist() == pytest.approx(expected, abs=1e-5)
+
+
+def test_noise_that_is_learned_learns_too():
+    noise = NoiseHead(context_width=32, channels=2, smallest_std=0.3, largest_std=0.9)
+    module = rl_module(sampler=LearnedNoiseEuler(steps=2), noise_head=noise, head_learning_rate=1e-3)
+    watch, before = Watch(), deepcopy(noise.state_dict())
+    fit(module, toys(Corridor), rollouts=2, callbacks=[watch])
+    assert not torch.equal(noise.readout.bias, before["readout.bias"])
+    assert watch.logged[-1]["ppo/approximate_kl"] > 0
+    with pytest.raises(SettingError, match="noise_head must be given with LearnedNoiseEuler and with nothing else"):
+        rl_module(noise_head=noise)
+    with pytest.raises(SettingError, match="noise_head must be given with LearnedNoiseEuler"):
+        rl_module(sampler=LearnedNoiseEuler(steps=2))
 
 
 def test_a_rollout_is_left_when_the_policy_has_moved_far():
