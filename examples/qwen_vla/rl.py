@@ -131,14 +131,15 @@ def main(
     with clock.measure("evaluation"), at_a_time(workers) as pool:
         found = dict(zip(trials, pool.map(try_out, trials), strict=True))
     successes = {(trial.name, trial.task): count for trial, count in found.items()}
-    table = json.dumps(summary(runs, successes, episodes, clock), indent=2) + "\n"
+    table = summary(runs, successes, episodes, clock)
     for path in (output / "rl.json", results):
         if path is not None:
-            write_atomically(path, table)
+            kept = json.loads(path.read_text()) if path.exists() else {}  # what benchmarks/rl.py measured
+            write_atomically(path, json.dumps({**kept, **table}, indent=2) + "\n")
     for path in (output / "rl.png", image):
         if path is not None:
             draw(runs, path)
-    print(table)
+    print(json.dumps(table, indent=2))
 
 
 def practise(run: Run) -> None:

@@ -105,6 +105,19 @@ class RolloutDataModule(LightningDataModule):
         """The tasks, as `RunStatus` counts data sets; they have no families."""
         return dict.fromkeys(self.make_envs)
 
+    def setup(self, stage: str) -> None:
+        """Refuse what one process cannot do.
+
+        Raises:
+            SettingError: If several processes train.
+        """
+        processes = trainer_of(self).world_size
+        if processes > 1:
+            raise SettingError(
+                f"trainer.devices must be 1 for rollouts, got {processes} processes. Run environments on more machines "
+                "instead, with place."
+            )
+
     def train_dataloader(self) -> "_Rollouts":
         """One rollout per pass, played when it is asked for."""
         return _Rollouts(self)
