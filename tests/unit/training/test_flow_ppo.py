@@ -141,6 +141,42 @@ def test_groups_compare_tries_at_the_same_scene():
     assert gains.tolist() == pytest.approx(expected, abs=1e-5)
 
 
+def test_temperature_cools_the_first_noise():
+    watch = Watch()
+    for temperature in (0.0, 1.0):
+        fit(rl_module(temperature=temperature), toys(Corridor), callbacks=[watch])
+    cold, warm = (batch.path.before[:, 0][batch.mask] for batch in watch.batches)
+    assert cold.abs().max() == 0.0
+    assert warm.std() == pytest.approx(1.0, abs=0.2)
+
+
+def test_rollouts_of_one_seed_are_alike_and_of_another_are_not():
+    watch = Watch()
+    for seed in (0, 0, 1):
+        fit(rl_module(seed=seed), toys(Corridor), callbacks=[watch])
+    first, again, other = (batch.path.actions for batch in watch.batches)
+    assert torch.equal(first, again)
+    assert not torch.equal(first[:8], other[:8])
+
+
+def test_a_value_head_without_weight_stays_as_it_is():
+    module = rl_module(value_weight=0.0)
+    fit(module, toys(Corridor))
+    assert not any(parameter.any() for parameter in module.value_head.parameters())
+
+
+def test_the_gradient_of_a_step_is_clipped(monkeypatch):
+    """SGD at a rate of 1 moves by the gradient."""
+    monkeypatch.setattr("vla_kit.training.flow_ppo.AdamW", lambda groups, betas: torch.optim.SGD(groups))
+    module = rl_module(
+        gradient_clip=0.01, epochs=1, minibatch_size=10**6, head_learning_rate=1.0, value_learning_rate=1.0
+    )
+    before = deepcopy(module.state_dict())
+    fit(module, toys(Corridor))
+    moved = [(parameter - before[name]).norm() for name, parameter in module.named_parameters()]
+    assert torch.stack(moved).norm().item() == pytest.approx(0.01, rel=1e-3)
+
+
 def test_noise_that_is_learned_learns_too():
     noise = NoiseHead(context_width=32, channels=2, smallest_std=0.3, largest_std=0.9)
     module = rl_module(sampler=LearnedNoiseEuler(steps=2), noise_head=noise, head_learning_rate=1e-3)
