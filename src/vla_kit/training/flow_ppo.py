@@ -313,7 +313,7 @@ class FlowPPOModule(VLAModule):
             return law, None, context
         with torch.no_grad():
             before = self.sampler.transitions(velocity(self.reference, context, mask, self.noise_head), path, mask)
-        return law, replace(before, mask=carried), context
+        return law, before, context
 
     def _update(
         self,
