@@ -183,7 +183,7 @@ class FlowPPOModule(VLAModule):
         """Learn from a rollout.
 
         Raises:
-            NonFiniteError: If a loss is inf or NaN; rollout and weights lie in `broken_batch.pt` of the run's folder.
+            NonFiniteError: If a loss or a gradient is inf or NaN; rollout and weights lie in `broken_batch.pt` of the run's folder.
         """
         start = time.perf_counter()
         try:
@@ -342,6 +342,10 @@ class FlowPPOModule(VLAModule):
         self.manual_backward(terms.loss + self.value_weight * critic.loss)
         learning = [parameter for parameter in self.parameters() if parameter.grad is not None]
         norm = nn.utils.clip_grad_norm_(learning, self.gradient_clip)
+        if not bool(norm.isfinite()):
+            raise NonFiniteError(
+                "gradients must be finite, got inf or NaN. Lower the learning rates, or raise the sampler's noise."
+            )
         optimizer.step()
         return {
             "loss": terms.loss.detach(),

@@ -320,6 +320,24 @@ def test_a_loss_that_is_nan_stops_before_the_step(tmp_path):
     assert all(torch.equal(tensor, before[name]) for name, tensor in module.head.state_dict().items())
 
 
+def test_a_gradient_that_is_nan_stops_before_the_step(tmp_path):
+    module = rl_module()
+    module.head.readout.bias.register_hook(lambda gradient: gradient * float("nan"))
+    before = deepcopy(module.head.state_dict())
+    with pytest.raises(NonFiniteError, match="gradients must be finite"):
+        fit(module, toys(Corridor), tmp_path)
+    assert (tmp_path / "broken_batch.pt").is_file()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in module.head.state_dict().items())
+
+
+def test_several_processes_are_refused(tmp_path):
+    trainer = Trainer(accelerator="cpu", devices=2, strategy="ddp", logger=False, enable_checkpointing=False)
+    data = toys()
+    data.trainer = trainer
+    with pytest.raises(SettingError, match=r"trainer\.devices must be 1 for rollouts, got 2 processes"):
+        data.setup("fit")
+
+
 def test_needs_statistics():
     module = rl_module()
     module.normalizer = type(module.normalizer)()
