@@ -183,8 +183,8 @@ class FlowPPOModule(VLAModule):
         """Learn from a rollout.
 
         Raises:
-            NonFiniteError: If a loss or a gradient is inf or NaN; rollout and weights lie in `broken_batch.pt` of the run's
-                folder.
+            NonFiniteError: If a loss or a gradient is inf or NaN; rollout and weights lie in `broken_batch.pt` of the
+                run's folder.
         """
         start = time.perf_counter()
         try:
