@@ -5,10 +5,12 @@ Needs `pip install 'vla-kit[ray]'`.
 
 import os
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from vla_kit.envs._connected_host import ConnectedHost
 from vla_kit.envs._holder import EnvHolder
+from vla_kit.envs.hosts import EnvHost
 from vla_kit.errors import MissingExtraError, SettingError
 
 try:
@@ -44,7 +46,7 @@ class OnRay:
         self.cores = cores
         self.timeout_s = timeout_s
 
-    def open_hosts(self, count: int) -> list["RayEnv"]:
+    def open_hosts(self, count: int) -> Sequence[EnvHost]:
         """Hosts whose actors start when they are given an environment."""
         if not ray.is_initialized():
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

@@ -103,7 +103,7 @@ def test_padding_of_the_state_changes_nothing():
         poisoned = MaskedActions(torch.where(states.mask, states.values, padding), states.mask)
         native = predict_actions(
             policy.backbone.prepare([_text("push"), _text("push")]),
-            policy._mask(["arm", "cart"]),
+            policy.mask(["arm", "cart"]),
             ["arm", "cart"],
             backbone=policy.backbone,
             head=policy.head,
