@@ -18,6 +18,7 @@ from vla_kit.training.vla_module import VLAModule
 LAST = Path("checkpoints") / "last.ckpt"
 QUICK = ["--trainer.max_steps=2", "--trainer.limit_val_batches=0", "--trainer.log_every_n_steps=1"]
 SHORT = ["--data.init_args.tasks=[metaworld/drawer-close]", "--model.minibatch_size=4"]
+SHORT += ["--model.weight_decay=0.1"]  # moves what learns, whether or not an episode succeeds
 
 
 def run(stacked, folder, stage, *, before=None, more=()):
