@@ -39,7 +39,8 @@ def _end_with(parent: int, connection: int) -> None:
     ended.register(connection, select.POLLHUP | select.POLLRDHUP)
     while os.getppid() == parent and not ended.poll(1000):
         pass
-    time.sleep(_GRACE_S)  # to close the environment, where it does not hang
+    if os.getppid() == parent:
+        time.sleep(_GRACE_S)  # to close the environment, where it does not hang
     os._exit(1)
 
 
