@@ -36,7 +36,7 @@ def _serve(connection: "Connection[Any, Any]") -> None:
 def _end_with(parent: int, connection: int) -> None:
     """A simulator that hangs would outlive the process that started it, or whoever asked over a network."""
     ended = select.poll()
-    ended.register(connection, select.POLLHUP | select.POLLRDHUP)
+    ended.register(connection, select.POLLHUP | getattr(select, "POLLRDHUP", 0))  # macOS has the first alone
     while os.getppid() == parent and not ended.poll(1000):
         pass
     if os.getppid() == parent:

@@ -109,6 +109,19 @@ def test_what_hangs_is_given_up_and_a_new_one_is_made(address, key_file):
     host.close()
 
 
+@pytest.mark.slow
+def test_a_process_that_hangs_ends_after_its_client(host):
+    host.give(SleepyEnv)
+    host.submit(process_of)
+    hanging = Path(f"/proc/{host.result()}")
+    host.submit(begin_episode, 5)
+    host.close()
+    deadline = time.monotonic() + 120
+    while hanging.exists() and "Z" not in hanging.joinpath("stat").read_text() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not hanging.exists() or "Z" in hanging.joinpath("stat").read_text()
+
+
 def test_more_environments_than_allowed_are_turned_away(key_file):
     first, second = (RemoteEnv(address, key=read_key(key_file)) for address in [start(key_file, max_envs=1)] * 2)
     first.give(LineEnv)
