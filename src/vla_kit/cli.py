@@ -39,6 +39,7 @@ VERBS: Final[dict[str, str]] = {
     "policy save": "vla_kit.training.policy_checkpoint:save_policy",
     "serve": "vla_kit.serving.serve:serve",
     "envs serve": "vla_kit.envs.remote:serve_envs",
+    "export": "vla_kit.export.command:export",
     "data synthesize": "vla_kit.data.synthesis.synthesize:synthesize",
     "data stats": "vla_kit.data.statistics.write:write_statistics",
     "data clean": "vla_kit.data.cleaning.clean:clean",

@@ -9,6 +9,7 @@ __all__ = [
     "DataError",
     "DtypeError",
     "EmbodimentError",
+    "ExportError",
     "MissingExtraError",
     "MissingStatisticsError",
     "MissingToolError",
@@ -51,6 +52,10 @@ class MissingStatisticsError(VLAKitError, LookupError):
 
 class EmbodimentError(VLAKitError, LookupError):
     """An embodiment name is unknown."""
+
+
+class ExportError(VLAKitError, RuntimeError):
+    """A policy cannot be traced, or what was exported answers otherwise than the policy."""
 
 
 class OverloadError(VLAKitError, RuntimeError):

@@ -325,8 +325,13 @@ class QwenVLBackbone(nn.Module):
 
     def init_args(self) -> dict[str, Any]:
         """Arguments of `from_config` beside the folder of `save_config`; its vocabulary has the view tags."""
-        attention = self.model.config._attn_implementation
-        return {"view_tags": [], "image_size": self.inputs.image_size, "layer": self.layer, "attention": attention}
+        return {
+            "view_tags": [],
+            "image_size": self.inputs.image_size,
+            "layer": self.layer,
+            "history": self.inputs.history,
+            "attention": self.model.config._attn_implementation,
+        }
 
     def get_extra_state(self) -> Tensor:
         """The vocabulary as JSON bytes, which a weights-only load accepts."""

@@ -24,7 +24,7 @@ from vla_kit.policy.prediction import Inpainting, Solver
 from vla_kit.policy.weights import read_weights
 from vla_kit.protocols import Backbone
 
-__all__ = ["FILES", "read_policy", "write_policy"]
+__all__ = ["FILES", "read_policy", "whole_or_nothing", "write_policy"]
 
 _FORMAT: Final = 1
 _SPACES: Final = {"actions": "action_space", "states": "state_space"}
@@ -69,7 +69,7 @@ def write_policy(
     if state_normalizer is not None:
         statistics["states"] = _statistics(state_normalizer, prompter, "state_space")
     modules = nn.ModuleDict({"backbone": backbone, "head": head})
-    with _whole_or_nothing(Path(folder)) as partial:
+    with whole_or_nothing(Path(folder)) as partial:
         settings: dict[str, Any] = {"format": _FORMAT, "vla_kit": vla_kit.__version__}
         for name, part in (("backbone", backbone), ("head", head), ("solver", solver), ("inpainting", inpainting)):
             settings[name] = describe(part, folder=partial, name=name)
@@ -227,8 +227,18 @@ def _refuse_code(root: Path) -> None:
 
 
 @contextmanager
-def _whole_or_nothing(target: Path) -> Iterator[Path]:
-    """A folder beside its place, moved there when it is complete."""
+def whole_or_nothing(target: Path) -> Iterator[Path]:
+    """A folder beside its place, moved there when it is complete.
+
+    Args:
+        target: Place; not there yet, or empty.
+
+    Yields:
+        The folder to write to.
+
+    Raises:
+        SettingError: If the place has content.
+    """
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise SettingError(f"folder must not exist or be empty, got {target}. Choose another name, or delete it.")
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -287,6 +287,26 @@ class Policy:
                 chunk[: prefix.delay] = prefix.actions[: prefix.delay]
         return chunks
 
+    def prepare(self, observations: Sequence[PolicyObservation]) -> tuple[dict[str, Tensor], MaskedActions | None]:
+        """Everything before the networks: prompts, tokens and pictures, on the CPU.
+
+        Args:
+            observations: At least one.
+
+        Returns:
+            What the backbone takes, and the scaled states of a policy that reads them.
+
+        Raises:
+            Exception: As in `act`.
+        """
+        names = [observation.embodiment for observation in observations]
+        states = None if self.states is None else self.states(names, [state_tensor(one.state) for one in observations])
+        prompts = write_prompts(self.prompter, names, [one.instruction for one in observations], states=states)
+        prepared = self.backbone.prepare(
+            [_shown(one, prompt) for one, prompt in zip(observations, prompts, strict=True)]
+        )
+        return prepared, states
+
     def _answer(
         self,
         observations: Sequence[PolicyObservation],
@@ -297,7 +317,7 @@ class Policy:
     ) -> list[Float[np.ndarray, "step size"]]:
         shared = generator if isinstance(generator, Generator) else None
         own = None if generator is None or isinstance(generator, Generator) else generator
-        prepared, state = self._prepare(observations)
+        prepared, state = self._prepared_here(observations)
         native = predict_actions(
             prepared,
             mask,
@@ -330,19 +350,16 @@ class Policy:
         """
         if len(observations) == 0:
             raise ShapeError("observations must hold at least one observation, got none. Skip the call instead.")
-        prepared, state = self._prepare(observations)
+        prepared, state = self._prepared_here(observations)
         return read_context(prepared, [one.embodiment for one in observations], backbone=self.backbone, state=state)
 
-    def _prepare(self, observations: Sequence[PolicyObservation]) -> tuple[dict[str, Tensor], MaskedActions | None]:
+    def _prepared_here(
+        self, observations: Sequence[PolicyObservation]
+    ) -> tuple[dict[str, Tensor], MaskedActions | None]:
         """Inputs of the backbone and states of the robots, on the policy's device."""
-        names, device = [one.embodiment for one in observations], self.device
-        states = None if self.states is None else self.states(names, [state_tensor(one.state) for one in observations])
-        prompts = write_prompts(self.prompter, names, [one.instruction for one in observations], states=states)
-        prepared = self.backbone.prepare(
-            [_shown(one, prompt) for one, prompt in zip(observations, prompts, strict=True)]
-        )
-        inputs = {name: tensor.to(device) for name, tensor in prepared.items()}
-        return inputs, None if states is None else states.to(device)
+        prepared, states = self.prepare(observations)
+        inputs = {name: tensor.to(self.device) for name, tensor in prepared.items()}
+        return inputs, None if states is None else states.to(self.device)
 
     def mask(self, embodiments: Sequence[str]) -> Bool[Tensor, "batch horizon channel"]:
         """Which entries of a padded chunk each robot has.

@@ -1,6 +1,7 @@
 """Requests of many clients, answered by the policy in batches."""
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -43,20 +44,18 @@ class _Request:
 class Batcher:
     """A bounded queue before a policy that answers several observations at once.
 
-    The policy runs in a thread of its own, one batch at a time. Once it is free and somebody waits, further requests
-    are awaited for at most `max_wait_ms`, and only as long as more clients are connected than wait: a single client
-    never waits for others. Where the policy raises on a batch, each of its requests is tried alone, so one
-    client's observation cannot cost the others their answers.
+    The policy runs in a thread of its own, one batch at a time. While it is busy, requests gather; once it is free, it
+    takes them all. Clients that work in step ask again as soon as they are answered: for `max_wait_ms` after a batch
+    the policy waits for those of its clients that have not, so that they go on sharing batches. Nobody else is waited
+    for, so a client among silent ones is served as if it were alone. Where the policy raises on a batch, each of its
+    requests is tried alone, so one client's observation cannot cost the others their answers.
 
     Args:
         act: Answers a batch of observations with a chunk each; `Policy.act`, for example.
         max_batch: Most observations in one call of `act`.
-        max_wait_ms: Longest wait for a fuller batch [ms].
+        max_wait_ms: Longest wait for clients that were just answered, counted from their answer [ms].
         max_queue: Most requests that may wait; further ones are refused.
         on_batch: Told the size and the seconds of each batch that the policy answered.
-
-    Attributes:
-        clients: Connected clients, kept up to date by whoever connects them; each asks for one thing at a time.
 
     Raises:
         SettingError: If a number is below its minimum.
@@ -88,14 +87,26 @@ class Batcher:
         self.max_batch = max_batch
         self.max_wait_ms = max_wait_ms
         self.max_queue = max_queue
-        self.clients = 0
+        self._clients = 0
         self._act = act
         self._on_batch = on_batch
         self._waiting: deque[_Request] = deque()
         self._changed = asyncio.Event()
+        self._expected = 0  # requests of the next batch, if everybody who was just answered asks again
+        self._until = -math.inf  # how long they are waited for
         self._stopped = False
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="policy")
         self._loop: asyncio.Task[None] | None = None
+
+    @property
+    def clients(self) -> int:
+        """Connected clients, kept up to date by whoever connects them; each asks for one thing at a time."""
+        return self._clients
+
+    @clients.setter
+    def clients(self, count: int) -> None:
+        self._clients = count
+        self._changed.set()  # nobody waits for one that has left
 
     @property
     def waiting(self) -> int:
@@ -158,20 +169,21 @@ class Batcher:
     async def _run(self) -> None:
         while batch := await self._collect():
             await self._answer(batch)
+            self._expected = len(self._waiting) + len(batch)
+            self._until = time.perf_counter() + self.max_wait_ms / 1000
 
     async def _collect(self) -> list[_Request]:
         """The next batch; empty in the end."""
         while not self._waiting and not self._stopped:
             await self._change(None)
-        until = time.perf_counter() + self.max_wait_ms / 1000
-        while len(self._waiting) < min(self.max_batch, self.clients) and not self._stopped:
-            left = until - time.perf_counter()
+        while len(self._waiting) < min(self.max_batch, self.clients, self._expected) and not self._stopped:
+            left = self._until - time.perf_counter()
             if left <= 0 or not await self._change(left):
                 break
         return [self._waiting.popleft() for _ in range(min(self.max_batch, len(self._waiting)))]
 
     async def _change(self, seconds: float | None) -> bool:
-        """Wait for a request or the end; False where none came in time."""
+        """Wait for a request, a client or the end; False where nothing came in time."""
         self._changed.clear()
         try:
             await asyncio.wait_for(self._changed.wait(), seconds)

@@ -37,7 +37,7 @@ def serve(
         token_file: File with the secret that clients must send, openpi-client as its `api_key`.
         device: Where the policy computes, such as `cuda:1`; on the first GPU, else the CPU, where None.
         max_batch: Most observations that the policy answers at once.
-        max_wait_ms: Longest wait of a request for others to share its batch [ms].
+        max_wait_ms: Longest wait for clients that were just answered to ask again and share a batch [ms].
         max_queue: Most requests that may wait; further ones are refused.
         max_connections: Most clients at once.
         max_message_mb: Largest message [MB].

@@ -61,7 +61,7 @@ class PolicyServer:
         token: Secret that clients must send as `Authorization: Bearer ...` or, as `openpi-client` does with its
             `api_key`, as `Authorization: Api-Key ...`; at least 16 characters. May be None on a loopback address only.
         max_batch: Most observations that the policy answers at once.
-        max_wait_ms: Longest wait of a request for others to share its batch [ms].
+        max_wait_ms: Longest wait for clients that were just answered to ask again and share a batch [ms].
         max_queue: Most requests that may wait.
         max_connections: Most clients at once.
         max_message_mb: Largest message [MB]. Up to three per connection may be held in memory.

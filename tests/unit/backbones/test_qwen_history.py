@@ -16,6 +16,7 @@ from transformers import (
 from transformers.video_utils import VideoMetadata
 
 from vla_kit.backbones.qwen_inputs import mrope_positions
+from vla_kit.backbones.qwen_vl import QwenVLBackbone
 from vla_kit.backbones.vision_cache import cache_vision
 from vla_kit.errors import SettingError
 from vla_kit.protocols import Observation
@@ -230,3 +231,11 @@ def test_refused(backbone):
         backbone.prepare([observation("push <|video_pad|>")])
     with pytest.raises(SettingError, match=r"history must be one of \['images', 'video'\], got 'clips'"):
         build("qwen3_vl", history="clips")
+
+
+@pytest.mark.parametrize("history", ["images", "video"])
+def test_a_saved_backbone_keeps_its_layout(family, history, tmp_path):
+    backbone = build(family, history=history)
+    backbone.save_config(tmp_path)
+    again = QwenVLBackbone.from_config(tmp_path, **backbone.init_args())
+    assert again.inputs.history == history

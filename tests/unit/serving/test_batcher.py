@@ -55,23 +55,79 @@ def test_a_batch_is_never_larger_than_allowed():
     assert policy.batches == [3, 3, 1]
 
 
-def test_a_single_client_waits_for_nobody():
+def test_requests_gather_while_the_policy_is_busy():
+    policy = FakePolicy()
+    policy.gate.clear()
+
     async def scenario(batcher):
-        batcher.clients = 1
-        return await asyncio.wait_for(batcher.ask(look()), 10)
+        batcher.clients = 4
+        first = asyncio.create_task(batcher.ask(look(1)))
+        while not policy.batches:  # the policy has taken it out of the queue
+            await asyncio.sleep(0.001)
+        others = [asyncio.create_task(batcher.ask(look(value))) for value in (2, 3, 4)]
+        while batcher.waiting < 3:
+            await asyncio.sleep(0.001)
+        policy.gate.set()
+        return await asyncio.gather(first, *others)
 
-    answer = run(FakePolicy(), scenario, max_wait_ms=60_000)
-    assert answer.batch_size == 1
-    assert answer.queue_ms < 10_000
+    assert [answer.batch_size for answer in run(policy, scenario)] == [1, 3, 3, 3]
 
 
-def test_a_silent_client_delays_the_others_by_the_longest_wait_alone():
+def test_a_client_among_silent_ones_waits_for_nobody():
+    async def scenario(batcher):
+        batcher.clients = 8
+        async with asyncio.timeout(30):
+            return [await batcher.ask(look(value)) for value in range(3)]
+
+    answers = run(FakePolicy(), scenario, max_wait_ms=600_000)
+    assert [answer.batch_size for answer in answers] == [1, 1, 1]
+
+
+def test_clients_that_were_answered_together_share_the_next_batch():
+    async def scenario(batcher):
+        batcher.clients = 3  # one of them never asks
+        await asyncio.gather(batcher.ask(look()), batcher.ask(look()))
+        early = asyncio.create_task(batcher.ask(look(1)))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert batcher.waiting == 1
+        return await asyncio.gather(early, batcher.ask(look(2)))
+
+    assert [answer.batch_size for answer in run(FakePolicy(), scenario, max_wait_ms=600_000)] == [2, 2]
+
+
+def test_clients_out_of_step_find_each_other():
+    policy = FakePolicy()
+    policy.gate.clear()
+
     async def scenario(batcher):
         batcher.clients = 2
-        return await batcher.ask(look())
+        first = asyncio.create_task(batcher.ask(look()))
+        while not policy.batches:
+            await asyncio.sleep(0.001)
+        second = asyncio.create_task(batcher.ask(look()))  # waits while the policy is busy with the first
+        while not batcher.waiting:
+            await asyncio.sleep(0.001)
+        policy.gate.set()
+        await first
+        return await asyncio.gather(batcher.ask(look()), second)
 
-    answer = run(FakePolicy(), scenario, max_wait_ms=50)
-    assert 50 <= answer.queue_ms < 5_000
+    assert [answer.batch_size for answer in run(policy, scenario, max_wait_ms=600_000)] == [2, 2]
+
+
+@pytest.mark.parametrize(("max_wait_ms", "left"), [(20, 2), (600_000, 1)], ids=["late", "gone"])
+def test_a_client_that_does_not_come_back_is_given_up(max_wait_ms, left):
+    async def scenario(batcher):
+        batcher.clients = 2
+        await asyncio.gather(batcher.ask(look()), batcher.ask(look()))
+        other = asyncio.create_task(batcher.ask(look()))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        batcher.clients = left
+        async with asyncio.timeout(30):
+            return await other
+
+    assert run(FakePolicy(), scenario, max_wait_ms=max_wait_ms).batch_size == 1
 
 
 def test_times_are_those_of_the_policy_and_the_queue():
@@ -122,7 +178,7 @@ def test_an_observation_on_which_the_policy_raises_costs_nobody_else_an_answer()
         together = await asyncio.gather(*asked, return_exceptions=True)
         return together, await batcher.ask(look(9))
 
-    (first, second, third), later = run(policy, scenario, max_wait_ms=10_000)
+    (first, second, third), later = run(policy, scenario, max_wait_ms=10)
     assert (first.actions[0, 0], third.actions[0, 0], later.actions[0, 0]) == (1, 3, 9)
     assert isinstance(second, RuntimeError)
     assert str(second) == "the arm burns"

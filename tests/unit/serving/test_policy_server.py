@@ -83,20 +83,29 @@ def test_clients_of_different_robots_share_batches_and_each_gets_its_own():
             async with client(port) as connection:
                 await connection.recv()
                 arrived.release()
-                await begin.wait()
+                await begin[min(value, 1)].wait()
                 own = {"embodiment": "crane", "front": picture(value)} if value % 2 else {}
                 return [float((await ask(connection, seen(value) | own))["actions"][-1, -1]) for _ in range(5)]
 
-        arrived, begin = asyncio.Semaphore(0), asyncio.Event()
+        arrived, begin = asyncio.Semaphore(0), [asyncio.Event(), asyncio.Event()]
+        policy.gate.clear()
+        warm = len(policy.batches)
         tasks = [asyncio.create_task(one(value)) for value in range(6)]
-        for _ in tasks:
-            await arrived.acquire()
-        begin.set()
-        return await asyncio.gather(*tasks), policy.batches
+        async with asyncio.timeout(60):
+            for _ in tasks:
+                await arrived.acquire()
+            begin[0].set()
+            while len(policy.batches) == warm:  # until the policy is busy with the first client
+                await asyncio.sleep(0.001)
+            begin[1].set()
+            while "vla_kit_waiting 5.0" not in (await fetch(port, "/metrics"))[2]:
+                await asyncio.sleep(0.001)
+            policy.gate.set()
+            return await asyncio.gather(*tasks), policy.batches[warm:]
 
-    answers, batches = run(scenario, max_wait_ms=1000, max_batch=6)
+    answers, batches = run(scenario, max_wait_ms=60_000, max_batch=6)
     assert answers == [[value] * 5 for value in range(6)]
-    assert batches[-5:] == [6] * 5
+    assert batches == [1, 6, 6, 6, 6, 5]
 
 
 def test_health_metadata_and_metrics_over_http():
