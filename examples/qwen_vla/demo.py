@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
 from itertools import count
@@ -25,7 +25,7 @@ from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vla_kit.data.lerobot_writer import LeRobotWriter
-from vla_kit.embodiment import preset
+from vla_kit.embodiment import History, preset
 from vla_kit.envs import env_workers, find_task, make_env
 from vla_kit.envs.collect import RecordedEpisode, collect
 from vla_kit.evaluation.atomic import write_atomically
@@ -82,6 +82,8 @@ def main(
     temperature: float = 0.3,
     workers: int = 2,
     beat_random: bool = False,
+    configs: list[str] | None = None,
+    history: History | None = None,
 ) -> None:
     """Record, train, evaluate and report; what is done already is not done again.
 
@@ -101,41 +103,46 @@ def main(
         temperature: Factor on the policy's noise.
         workers: Processes that record.
         beat_random: End with an error unless the policy beats random actions, with a 95 % interval without zero.
+        configs: Files of `configs` for every stage, after all others, such as `data/navigation`.
+        history: Earlier frames that the policy sees too, in training and evaluation.
     """
+    if history is not None and any(task.corrections for task in tasks):
+        raise SystemExit("corrections must be 0 with a history: what was seen before the expert took over is not kept.")
     output = output.resolve()
     output.mkdir(parents=True, exist_ok=True)
+    train = partial(fit, extra=configs or ())
     clock = Clock(output / "seconds.json")
     for task in tasks:
         if not (output / "data" / folder_of(task.name)).exists():
             with clock.measure("recording"):
                 record(task, output / "data" / folder_of(task.name), episodes=task.episodes, workers=workers)
-    data = write_data(output / "data.yaml", [data_set(task, output) for task in tasks])
+    data = write_data(output / "data.yaml", [data_set(task, output, history) for task in tasks])
     runs: dict[str, Path] = {}
     t2a = runs["Text to action"] = output / "runs" / "t2a"
-    fit(["stage1_t2a", "time/near_noise"], data, t2a, t2a_steps, clock, part="text to action")
+    train(["stage1_t2a", "time/near_noise"], data, t2a, t2a_steps, clock, part="text to action")
     stage, start = ["stage3_sft", "time/near_noise"], t2a
     if first_tasks:
         start = runs["First pictures"] = output / "runs" / "first"
         first = write_data(
-            output / "first.yaml", [data_set(task, output) for task in tasks if task.name in first_tasks]
+            output / "first.yaml", [data_set(task, output, history) for task in tasks if task.name in first_tasks]
         )
-        fit(stage, first, start, first_steps, clock, part="first pictures", warm_start=last_checkpoint(t2a))
+        train(stage, first, start, first_steps, clock, part="first pictures", warm_start=last_checkpoint(t2a))
     sft = runs["Pictures"] = output / "runs" / "sft"
-    fit(stage, data, sft, sft_steps, clock, part="pictures", warm_start=last_checkpoint(start))
+    train(stage, data, sft, sft_steps, clock, part="pictures", warm_start=last_checkpoint(start))
     trained = sft
     if corrected := [task for task in tasks if task.corrections]:
         policy = load_policy(last_checkpoint(sft), temperature=temperature)
         takeover = PolicyStart(policy, chunks=(1, 2), replan_every=replan_every)
-        corrections = [correction_set(task, output) for task in corrected]
+        corrections = [correction_set(task, output, history) for task in corrected]
         for task, block in zip(corrected, corrections, strict=True):
             folder = Path(block["root"])
             if not folder.exists():
                 with clock.measure("recording corrections"):
                     record(task, folder, episodes=task.corrections, first_seed=CORRECTION_SEEDS_FROM, start=takeover)
-        sets = [data_set(task, output) for task in tasks] + corrections
+        sets = [data_set(task, output, history) for task in tasks] + corrections
         trained = runs["Corrections"] = output / "runs" / "last"
         last = write_data(output / "last.yaml", sets)
-        fit(stage, last, trained, last_steps, clock, part="corrections", warm_start=last_checkpoint(sft))
+        train(stage, last, trained, last_steps, clock, part="corrections", warm_start=last_checkpoint(sft))
 
     policy = load_policy(last_checkpoint(trained), temperature=temperature)
     save_policy(policy, output / "policy", trained=trained)
@@ -151,6 +158,7 @@ def main(
             episodes=evaluation_episodes,
             baseline_episodes=baseline_episodes,
             replan_every=replan_every,
+            history=history,
             workers=simulators,
         )
     table = EvaluationTable(tasks=table.tasks, seconds=clock.seconds)
@@ -273,7 +281,7 @@ def write_data(path: Path, sets: Sequence[dict[str, Any]]) -> Path:
     return path
 
 
-def data_set(task: DemoTask, output: Path) -> dict[str, Any]:
+def data_set(task: DemoTask, output: Path, history: History | None = None) -> dict[str, Any]:
     """The task's data as an entry of `data.sets`."""
     return {
         "root": str(output / "data" / folder_of(task.name)),
@@ -283,12 +291,13 @@ def data_set(task: DemoTask, output: Path) -> dict[str, Any]:
         "weight": task.weight,
         "stride": task.stride,
         "cache_frames": True,
+        "history": None if history is None else asdict(history),
     }
 
 
-def correction_set(task: DemoTask, output: Path) -> dict[str, Any]:
+def correction_set(task: DemoTask, output: Path, history: History | None = None) -> dict[str, Any]:
     """The task's corrections as an entry of `data.sets`; every frame counts, for their episodes are short."""
-    data = data_set(task, output)
+    data = data_set(task, output, history)
     return {**data, "root": f"{data['root']}-corrections", "weight": task.correction_weight, "stride": 1}
 
 
@@ -306,13 +315,14 @@ def fit(
     *,
     part: str,
     warm_start: Path | None = None,
+    extra: Sequence[str] = (),
 ) -> None:
-    """Run a stage through the command line, from its last checkpoint where there is one."""
+    """Run a stage through the command line, from its last checkpoint where there is one; `extra` files come last."""
     done = run / "done"
     if done.exists():
         return
     command = [sys.executable, str(HERE / "main.py"), "fit"]
-    ours = [HERE / f"configs/{name}.yaml" for name in ("base", *configs, "size/tiny")]
+    ours = [HERE / f"configs/{name}.yaml" for name in ("base", *configs, "size/tiny", *extra)]
     for config in (*ours, data):
         command += ["--config", str(config)]
     command += ["--trainer.default_root_dir", str(run), "--trainer.max_steps", str(steps)]

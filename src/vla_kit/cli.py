@@ -18,6 +18,7 @@ from lightning.pytorch.plugins.io import CheckpointIO
 
 import vla_kit.training._parsing  # noqa: F401  (lets the parser read our types)
 from vla_kit.data.set_blocks import check_set_blocks
+from vla_kit.embodiment import History
 from vla_kit.envs import EnvRecipe
 from vla_kit.errors import SettingError, VLAKitError
 from vla_kit.policy.place import local_policy
@@ -187,6 +188,7 @@ def evaluate_checkpoint(
     episodes: int = 20,
     baseline_episodes: int = 20,
     replan_every: int = 8,
+    history: History | None = None,
     workers: int = 4,
     timeout_s: float = 60.0,
     image_size: int = 96,
@@ -207,6 +209,8 @@ def evaluate_checkpoint(
         episodes: Episodes of the policy per task and per shift.
         baseline_episodes: Episodes of the expert and of random actions per task; 0 leaves them out.
         replan_every: Actions used of each chunk.
+        history: Earlier frames that the policy sees too, as in its training data, such as
+            `--history.frames 4 --history.rate_hz 2`.
         workers: Processes with one environment each; 0 runs one environment in this process.
         timeout_s: Longest time that a worker may take for one chunk, for a video or an episode of a baseline [s].
         image_size: Height and width of the pictures, as in training [pixel].
@@ -230,6 +234,7 @@ def evaluate_checkpoint(
         episodes=episodes,
         baseline_episodes=baseline_episodes,
         replan_every=replan_every,
+        history=history,
         workers=workers,
         timeout_s=timeout_s,
         image_size=image_size,

@@ -1,4 +1,4 @@
-"""Native actions: spaces, masked chunks, statistics, the quantile normaliser, deltas and rotations."""
+"""Native actions: spaces, masked chunks, statistics, the quantile normaliser, deltas, rotations and waypoints."""
 
 from vla_kit.actions.masked import MaskedActions
 from vla_kit.actions.normalizer import QuantileNormalizer
@@ -13,6 +13,17 @@ from vla_kit.actions.rotations import (
 )
 from vla_kit.actions.space import ActionSpace, Channel, ChannelGroup, ChannelKind, ChannelReference
 from vla_kit.actions.statistics import QuantileStats
+from vla_kit.actions.waypoints import (
+    DiscreteAction,
+    StopRule,
+    WaypointReading,
+    convert_waypoints,
+    discrete_to_waypoints,
+    integrate_waypoints,
+    waypoints_between,
+    waypoints_to_discrete,
+    wrap_angle,
+)
 
 __all__ = [
     "ROTATION_SIZES",
@@ -23,13 +34,22 @@ __all__ = [
     "ChannelKind",
     "ChannelReference",
     "DeltaFrame",
+    "DiscreteAction",
     "MaskedActions",
     "QuantileNormalizer",
     "QuantileStats",
     "Representation",
     "RotationForm",
+    "StopRule",
+    "WaypointReading",
     "convert_rotation",
+    "convert_waypoints",
+    "discrete_to_waypoints",
     "from_matrix",
+    "integrate_waypoints",
     "rotation_defect",
     "to_matrix",
+    "waypoints_between",
+    "waypoints_to_discrete",
+    "wrap_angle",
 ]

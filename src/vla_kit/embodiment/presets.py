@@ -74,6 +74,14 @@ def _hand_dual(count: int, *, fingers: int) -> ActionSpace:
     return ActionSpace([*arms, *hands])
 
 
+_WAYPOINTS: Final = ActionSpace(  # forward, to the left, and turned to the left
+    [
+        ChannelGroup("dx", kind="waypoint", reference="delta", unit="m"),
+        ChannelGroup("dy", kind="waypoint", reference="delta", unit="m"),
+        ChannelGroup("dtheta", kind="waypoint", reference="delta", unit="rad"),
+    ]
+)
+
 _ALOHA: Final = ActionSpace(  # targets and measured angles have the same channels
     [
         ChannelGroup("left_joint", kind="joint", reference="absolute", unit="rad", count=6),
@@ -218,13 +226,7 @@ _PAPER: Final = [
         arms=None,
         mobile_base=True,
         task="navigation",
-        action_space=ActionSpace(
-            [
-                ChannelGroup("dx", kind="waypoint", reference="delta", unit="m"),
-                ChannelGroup("dy", kind="waypoint", reference="delta", unit="m"),
-                ChannelGroup("dtheta", kind="waypoint", reference="delta", unit="rad"),
-            ]
-        ),
+        action_space=_WAYPOINTS,
         control_convention="waypoints (dx, dy, dtheta) in the ground plane from the current pose, in m and rad",
     ),
 ]
@@ -261,6 +263,17 @@ _DEMO: Final = [
         arms="dual",
         action_space=_ALOHA,
         state_space=_ALOHA,
+    ),
+    EmbodimentSpec(  # MiniWorld, whose waypoints are carried out one by one: each from the one before it
+        "miniworld_agent",
+        robot_tag="navigation agent",
+        rate_hz=2.0,
+        chunk_size=8,
+        arms=None,
+        mobile_base=True,
+        task="navigation",
+        action_space=_WAYPOINTS,
+        control_convention="waypoints (dx, dy, dtheta) in the ground plane, each from the one before it, in m and rad",
     ),
 ]
 

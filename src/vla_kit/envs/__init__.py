@@ -3,6 +3,7 @@
 from vla_kit.envs.collect import RecordedEpisode, collect, collect_episode
 from vla_kit.envs.disturbance import Disturbance
 from vla_kit.envs.hosts import EnvFacts, EnvHere, EnvHost
+from vla_kit.envs.navigation import Navigating, NavigationTrace, navigation_trace
 from vla_kit.envs.protocol import Expert, PolicyEnv, Proprioceptive, SimulationError, StepResult, robot_state
 from vla_kit.envs.random_policy import random_actions
 from vla_kit.envs.recipe import EnvRecipe
@@ -23,6 +24,8 @@ __all__ = [
     "EnvTask",
     "EnvWorker",
     "Expert",
+    "Navigating",
+    "NavigationTrace",
     "PolicyEnv",
     "Proprioceptive",
     "RecordedEpisode",
@@ -36,6 +39,7 @@ __all__ = [
     "find_task",
     "make_env",
     "make_expert",
+    "navigation_trace",
     "random_actions",
     "robot_state",
 ]

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from vla_kit.envs.collect import collect_episode
+from vla_kit.envs.navigation import NavigationTrace, navigation_trace
 from vla_kit.envs.protocol import Action, Expert, Pictures, PolicyEnv, SimulationError, State, robot_state
 from vla_kit.envs.random_policy import random_actions
 
@@ -61,12 +62,16 @@ class ChunkOutcome:
         success: Whether the task is solved.
         done: Whether the episode is over.
         sight: What is seen after the last action; None where the episode is over and nobody asked for its end.
+        passed: Pictures after each action but the last, where they were asked for.
+        trace: Where the robot went, once the episode is over; None where the environment does not navigate.
     """
 
     steps: int
     success: bool
     done: bool
     sight: Sight | None
+    passed: tuple[Pictures, ...] = ()
+    trace: NavigationTrace | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,11 +82,13 @@ class SoloOutcome:
         instruction: What the robot was told.
         success: Whether the task was solved.
         steps: Decisions taken.
+        trace: Where the robot went; None where the environment does not navigate.
     """
 
     instruction: str
     success: bool
     steps: int
+    trace: NavigationTrace | None = None
 
 
 def begin_episode(env: PolicyEnv, seed: int, instruction: str | None = None) -> Scene:
@@ -101,25 +108,38 @@ def begin_episode(env: PolicyEnv, seed: int, instruction: str | None = None) -> 
     return Scene(instruction=env.instruction, sight=_look(env))
 
 
-def run_chunk(env: PolicyEnv, actions: Float[np.ndarray, "step size"], see_timeout: bool = False) -> ChunkOutcome:
+def run_chunk(
+    env: PolicyEnv, actions: Float[np.ndarray, "step size"], watch: bool = False, see_timeout: bool = False
+) -> ChunkOutcome:
     """Carry out actions until the last one or the end of the episode, and look once, after the last.
 
     Args:
         env: The environment, in an episode.
         actions: At least one native action.
+        watch: Look after every action, for a policy that sees a history.
         see_timeout: Look too where the episode ended without success, for a critic that says what might have come.
 
     Returns:
         What they led to.
     """
     steps, success, done = 0, False, False
+    passed: list[Pictures] = []
     for action in actions:
         step = env.step(action)
         steps, success, done = steps + 1, step.success, step.done
         if done:
             break
+        if watch and steps < len(actions):
+            passed.append(env.look())
     look = not done or (see_timeout and not success)
-    return ChunkOutcome(steps=steps, success=success, done=done, sight=_look(env) if look else None)
+    return ChunkOutcome(
+        steps=steps,
+        success=success,
+        done=done,
+        sight=_look(env) if look else None,
+        passed=tuple(passed),
+        trace=navigation_trace(env) if done else None,
+    )
 
 
 def _look(env: PolicyEnv) -> Sight:
@@ -201,4 +221,9 @@ def act_alone(env: PolicyEnv, seed: int, make_actor: Callable[[PolicyEnv], Exper
     """
     actor: Expert = RandomActor(env, seed) if make_actor is None else make_actor(env)
     episode = collect_episode(env, actor, seed, render=False)
-    return SoloOutcome(instruction=episode.instruction, success=episode.success, steps=len(episode.actions))
+    return SoloOutcome(
+        instruction=episode.instruction,
+        success=episode.success,
+        steps=len(episode.actions),
+        trace=navigation_trace(env),
+    )

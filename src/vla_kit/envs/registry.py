@@ -14,13 +14,15 @@ _ENVS: Final = {
     "metaworld": ("vla_kit.envs.metaworld", "MetaWorldEnv"),
     "aloha": ("vla_kit.envs.aloha", "AlohaEnv"),
     "libero": ("vla_kit.envs.libero", "LiberoEnv"),
+    "miniworld": ("vla_kit.envs.miniworld", "MiniWorldEnv"),
 }
 _OF_ONE_TASK: Final = {"aloha"}
-_OF_ONE_RATE: Final = {"libero"}
+_OF_ONE_RATE: Final = {"libero", "miniworld"}
 _EXPERTS: Final = {
     "metaworld": ("vla_kit.envs.metaworld", "MetaWorldExpert"),
     "aloha": ("vla_kit.envs.aloha_expert", "AlohaTransferExpert"),
     "libero": ("vla_kit.envs.libero_expert", "LiberoExpert"),
+    "miniworld": ("vla_kit.envs.miniworld_expert", "MiniWorldExpert"),
 }
 
 
@@ -35,9 +37,11 @@ def make_env(
     """Make an environment.
 
     Args:
-        name: Name of a task, see `find_task`: `metaworld/faucet-open`, `aloha/transfer-cube`, `libero/spatial-0`.
+        name: Name of a task, see `find_task`: `metaworld/faucet-open`, `aloha/transfer-cube`, `libero/spatial-0`,
+            `miniworld/find-object`.
         image_size: Height and width of a picture [pixels].
-        frame_skip: Simulator steps per decision; the adapter's own number where None, as it must be for LIBERO.
+        frame_skip: Simulator steps per decision; the adapter's own number where None, as it must be for LIBERO and
+            MiniWorld.
         max_steps: Decisions after which an unsolved episode ends; the adapter's own number where None.
         shift: Change of the scene, a key of `vla_kit.envs.SHIFTS`. A change of words needs none: set `instruction` to
             `find_task(name).held_out_instruction(seed)`.
@@ -59,7 +63,7 @@ def make_env(
     simulator, _, short = find_task(name).name.partition("/")
     settings: dict[str, Any] = {"image_size": image_size}
     if frame_skip is not None and simulator in _OF_ONE_RATE:
-        raise SettingError(f"frame_skip must be None for {name}, got {frame_skip}. Its rate is part of the benchmark.")
+        raise SettingError(f"frame_skip must be None for {name}, got {frame_skip}. Its rate is fixed.")
     if shift is not None and find_shift(shift, task=name).of_words:
         raise SettingError(
             f"shift must change the scene, got {shift!r}. Set env.instruction to find_task(name)."

@@ -27,7 +27,8 @@ class EnvTask:
         name: Name in the registry, `<simulator>/<task>`.
         simulator_id: What the simulator itself calls the task.
         embodiment: Name of the robot, a key of the prompter and of the normaliser.
-        sentences: Ways to say the task.
+        sentences: Ways to say the task. In those of MiniWorld `{object}` or `{route}` stands where the adapter puts the
+            words of the scene.
         disturbance: Noise for recording demonstrations.
         held_out: Ways to say the task that no demonstration uses, to find out whether a policy understands more than
             the sentences that it was trained on.
@@ -248,6 +249,36 @@ _HELD_OUT: Final[dict[str, tuple[str, ...]]] = {
     ),
 }
 
+_SHAKE_MINIWORLD: Final = Disturbance(  # pushes alone: constant noise would never let the robot stand still
+    sigmas=(0.0, 1e-6), channels=(True, True, True), kick_chance=0.12, kick_sigma=0.3, kick_steps=2
+)
+_MINIWORLD: Final[dict[str, tuple[str, ...]]] = {
+    "follow-route": (
+        "{route} and stop in the middle of the room",
+        "{route}, then stop in the middle of that room",
+        "{route} and stop there",
+        "{route} and wait in the middle of the room",
+        "{route}, then wait there",
+        "{route} and stay in that room",
+    ),
+    "find-object": (
+        "find the {object} and stop beside it",
+        "go to the {object} and stop",
+        "look for the {object} and stop in front of it",
+        "walk up to the {object} and wait",
+        "find the {object} and stay there",
+        "go and stop beside the {object}",
+    ),
+    "follow-target": (
+        "follow the {object} and stop where it stops",
+        "stay behind the {object} until it rests",
+        "go after the {object} and stop beside it",
+        "follow the {object} until it stops",
+        "walk behind the {object} and wait where it rests",
+        "stay with the {object} and stop when it stops",
+    ),
+}
+
 _PARTNERS: Final = {"faucet-open": "metaworld/faucet-close", "faucet-close": "metaworld/faucet-open"}
 
 _ALL: Final = [
@@ -284,6 +315,17 @@ _ALL: Final = [
             "grip the cube on the right and leave it with the left arm",
             "bring the red block over to the other gripper",
         ),
+    ),
+    *(
+        EnvTask(
+            name=f"miniworld/{name}",
+            simulator_id=name,
+            embodiment="miniworld_agent",
+            sentences=sentences,
+            disturbance=_SHAKE_MINIWORLD,
+            view_tags=("ego",),
+        )
+        for name, sentences in _MINIWORLD.items()
     ),
 ]
 

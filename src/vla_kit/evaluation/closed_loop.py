@@ -9,6 +9,7 @@ from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelP
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from lightning.pytorch.utilities.seed import isolate_rng
 
+from vla_kit.embodiment import History
 from vla_kit.envs import EnvHost, env_workers
 from vla_kit.errors import SettingError
 from vla_kit.evaluation.rollout import evaluate
@@ -36,6 +37,7 @@ class ClosedLoop(Callback):
         episodes: Episodes per task, on seeds of their own beside those of the final evaluation: who chooses a
             checkpoint by this number must not report it.
         replan_every: Actions used of each chunk.
+        history: Earlier frames that the policy sees too, as in its training data.
         workers: Environments in processes of their own, for each process of the run; 0 runs one in this process.
         timeout_s: Longest time that a worker may take for one chunk of actions [s].
         image_size: Height and width of the pictures, as in training [pixel].
@@ -56,6 +58,7 @@ class ClosedLoop(Callback):
         every_n_steps: int = 1000,
         episodes: int = 20,
         replan_every: int = 8,
+        history: History | None = None,
         workers: int = 2,
         timeout_s: float = 60.0,
         image_size: int = 96,
@@ -70,6 +73,7 @@ class ClosedLoop(Callback):
         self.every_n_steps = every_n_steps
         self.seeds = evaluation_seeds(episodes, offset=_OFFSET)
         self.replan_every = replan_every
+        self.history = history
         self.workers = workers
         self.timeout_s = timeout_s
         self.temperature = temperature
@@ -114,7 +118,14 @@ class ClosedLoop(Callback):
         if seeds:
             policy = Policy.from_module(pl_module, temperature=self.temperature)  # type: ignore[arg-type]  # a VLAModule
             found = SuccessCount.of(
-                evaluate(policy, task.make_env, seeds, replan_every=self.replan_every, workers=hosts)
+                evaluate(
+                    policy,
+                    task.make_env,
+                    seeds,
+                    replan_every=self.replan_every,
+                    history=self.history,
+                    workers=hosts,
+                )
             )
             count += torch.tensor([found.successes, found.episodes, found.errors], device=count.device)
         summed: torch.Tensor = trainer.strategy.reduce(count, reduce_op="sum")

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import vla_kit
 from vla_kit.data.fingerprint import fingerprint_files
+from vla_kit.embodiment import History
 from vla_kit.envs import EnvHost, EnvRecipe, PolicyEnv, env_workers
 from vla_kit.errors import SettingError
 from vla_kit.evaluation.episode_log import EpisodeLog
@@ -51,6 +53,7 @@ def evaluate_into(
     episodes: int = 20,
     baseline_episodes: int = 20,
     replan_every: int = 8,
+    history: History | None = None,
     workers: int = 4,
     timeout_s: float = 60.0,
     image_size: int = 96,
@@ -71,6 +74,7 @@ def evaluate_into(
         episodes: Episodes of the policy per task and per shift.
         baseline_episodes: Episodes of the expert and of random actions per task; 0 leaves them out.
         replan_every: Actions used of each chunk.
+        history: Earlier frames that the policy sees too, as in its training data.
         workers: Processes with one environment each; 0 runs one environment in this process.
         timeout_s: Longest time that a worker may take for one chunk, for a video or an episode of a baseline [s].
         image_size: Height and width of the pictures of tasks in the registry, as in training [pixel].
@@ -97,6 +101,7 @@ def evaluate_into(
             "replan_every": replan_every,
             "image_size": image_size,
             "envs": [_words(make_env) for make_env in envs],
+            **({} if history is None else {"history": asdict(history)}),
             "vla_kit": vla_kit.__version__,
         },
     )
@@ -110,6 +115,7 @@ def evaluate_into(
             episodes=episodes,
             baseline_episodes=baseline_episodes,
             replan_every=replan_every,
+            history=history,
             workers=hosts,
             record=record,
             log=log,

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from vla_kit.errors import DataError, SettingError
 from vla_kit.evaluation.atomic import write_atomically
 from vla_kit.evaluation.rollout import EpisodeResult
 from vla_kit.evaluation.video import encode_mp4
+from vla_kit.metrics import NavigationEpisode
 
 __all__ = ["EpisodeLog"]
 
@@ -98,6 +100,8 @@ class EpisodeLog:
             "video": video,
             "seconds": round(seconds, 3),
         }
+        if result.navigation is not None:
+            line["navigation"] = asdict(result.navigation)
         handle = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
             os.write(handle, (json.dumps(line) + "\n").encode())
@@ -147,4 +151,5 @@ class EpisodeLog:
             steps=line["steps"],
             error=line["error"],
             pictures=pictures,
+            navigation=NavigationEpisode(**line["navigation"]) if "navigation" in line else None,
         )

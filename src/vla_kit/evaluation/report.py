@@ -65,6 +65,7 @@ def write_report(
         "still that of the row; a policy that listens is low there. An error is an episode whose environment failed "
         "twice; rates leave it out.</p>",
         *(["<h2>Under change</h2>", _shifts(table)] if table.shifts else []),
+        *(["<h2>Navigation</h2>", _navigation(table)] if any(task.navigation for task in table.tasks) else []),
         *_errors(episodes),
         *(["<h2>Curves</h2>"] if curves else []),
         *(draw_curves(lines, title=name) for name, lines in (curves or {}).items()),
@@ -111,6 +112,20 @@ def _bar(count: SuccessCount) -> str:
         f'<div class="bar"><b style="left:{100 * low:.1f}%;width:{100 * (high - low):.1f}%"></b>'
         f'<i style="left:calc({100 * count.rate:.1f}% - 1px)"></i></div>'
     )
+
+
+def _navigation(table: EvaluationTable) -> str:
+    """A row per task and actor, with the columns of table 7 of the paper."""
+    names = ("Task", "Who", "Success", "Oracle success", "SPL", "Error [m]", "Length [m]", "nDTW")
+    head = "".join(f"<th>{name}</th>" for name in names)
+    rows = "".join(
+        f"<tr><td>{escape(task.name)}</td><td>{escape(who)}</td>"
+        f"<td>{one['success']:.0%}</td><td>{one['oracle_success']:.0%}</td><td>{one['spl']:.3f}</td>"
+        f"<td>{one['navigation_error_m']:.2f}</td><td>{one['trajectory_length_m']:.2f}</td><td>{one['ndtw']:.3f}</td></tr>"
+        for task in table.tasks
+        for who, one in task.navigation.items()
+    )
+    return f"<table><tr>{head}</tr>{rows}</table>"
 
 
 def _shifts(table: EvaluationTable) -> str:

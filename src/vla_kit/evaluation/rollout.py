@@ -11,12 +11,14 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
-from vla_kit.envs import EnvHere, EnvHost, Expert, PolicyEnv, SimulationError, make_expert
+from vla_kit.embodiment import History
+from vla_kit.envs import EnvHere, EnvHost, Expert, NavigationTrace, PolicyEnv, SimulationError, make_expert
 from vla_kit.envs.episodes import ChunkOutcome, Scene, SoloOutcome, act_alone, begin_episode, replay_episode, run_chunk
 from vla_kit.envs.turns import take_turns
 from vla_kit.errors import SettingError
 from vla_kit.evaluation.seeds import check_evaluation_seeds
-from vla_kit.policy import ChunkExecutor, PolicyObservation
+from vla_kit.metrics import NavigationEpisode
+from vla_kit.policy import ChunkExecutor, FrameHistory, PolicyObservation
 
 __all__ = ["ChunkPolicy", "EpisodeResult", "evaluate", "evaluate_expert", "evaluate_random"]
 
@@ -44,6 +46,7 @@ class EpisodeResult:
         steps: Decisions taken.
         error: What went wrong with the environment, twice; then the episode counts neither as success nor as failure.
         pictures: Views of every decision side by side, where they were kept.
+        navigation: How far the robot went and came, where it navigates.
 
     Examples:
         >>> EpisodeResult(
@@ -65,6 +68,7 @@ class EpisodeResult:
     steps: int
     error: str | None = None
     pictures: UInt8[np.ndarray, "step height image_width 3"] | None = field(default=None, repr=False, compare=False)
+    navigation: NavigationEpisode | None = None
 
 
 def evaluate(
@@ -75,6 +79,7 @@ def evaluate(
     replan_every: int = 8,
     workers: Sequence[EnvHost] = (),
     instruction: Callable[[int], str] | None = None,
+    history: History | None = None,
     record: int = 0,
     recorded: Sequence[EpisodeResult] = (),
     on_episode: Callable[[EpisodeResult], None] | None = None,
@@ -101,6 +106,7 @@ def evaluate(
         replan_every: Actions used of each chunk before the policy looks again.
         workers: Where the environments run, see `env_workers`; without any, one runs in this process.
         instruction: Seed -> what to say instead of the task's own sentence, for trials with swapped instructions.
+        history: Earlier frames that the policy sees too, as in its training data. Every step is drawn then.
         record: Keep the pictures of the first so many successes and as many failures.
         recorded: Episodes of an evaluation that goes on; those with pictures count for `record`.
         on_episode: Called after each episode, in the order in which they end.
@@ -133,7 +139,7 @@ def evaluate(
 
     def play(host: EnvHost, seed: int) -> _Play:
         said = None if instruction is None else instruction(seed)
-        return _policy_episode(host, seed, said, ChunkExecutor(replan_every=replan_every), keep)
+        return _policy_episode(host, seed, said, ChunkExecutor(replan_every=replan_every), keep, history)
 
     return _run(play, make_env, checked, workers=workers, policy=policy, on_episode=on_episode)
 
@@ -198,16 +204,25 @@ _Play = Generator[_Question | None, _Chunk | None, EpisodeResult]
 """An episode that stops where it waits: at None for its environment, at a question for the policy's chunk."""
 
 
-def _policy_episode(host: EnvHost, seed: int, said: str | None, executor: ChunkExecutor, keep: "_Keep") -> _Play:
+def _policy_episode(
+    host: EnvHost, seed: int, said: str | None, executor: ChunkExecutor, keep: "_Keep", history: History | None
+) -> _Play:
     host.submit(begin_episode, seed, said)
     yield None
     scene: Scene = host.result()
     facts, sight, noise = host.facts, scene.sight, torch.Generator().manual_seed(seed)
+    frames = None if history is None else FrameHistory(history, control_hz=facts.rate_hz)
     taken: list[_Chunk] = []
     steps = 0
     while True:
+        if frames is not None:
+            frames.add(sight.views)
         seen = PolicyObservation(
-            embodiment=facts.embodiment, instruction=scene.instruction, views=sight.views, state=sight.state
+            embodiment=facts.embodiment,
+            instruction=scene.instruction,
+            views=sight.views if frames is None else frames.views(),
+            state=sight.state,
+            frame_rate_hz=None if history is None else history.rate_hz,
         )
         chunk = yield seen, noise
         assert chunk is not None  # noqa: S101 (the answer to a question)
@@ -215,13 +230,16 @@ def _policy_episode(host: EnvHost, seed: int, said: str | None, executor: ChunkE
         actions = [executor.next()]
         while not executor.needs_chunk:
             actions.append(executor.next())
-        host.submit(run_chunk, np.stack(actions))
+        host.submit(run_chunk, np.stack(actions), history is not None)
         yield None
         outcome: ChunkOutcome = host.result()
         taken.append(np.stack(actions)[: outcome.steps])
         steps += outcome.steps
         if outcome.sight is None:
             break
+        if frames is not None:
+            for views in outcome.passed:
+                frames.add(views)
         sight = outcome.sight
     pictures = None
     if keep.wants(outcome.success):
@@ -240,6 +258,7 @@ def _policy_episode(host: EnvHost, seed: int, said: str | None, executor: ChunkE
         success=outcome.success,
         steps=steps,
         pictures=pictures,
+        navigation=_measured(outcome.trace),
     )
 
 
@@ -254,6 +273,20 @@ def _solo_episode(host: EnvHost, seed: int, *, make_actor: Callable[[PolicyEnv],
         instruction=outcome.instruction,
         success=outcome.success,
         steps=outcome.steps,
+        navigation=_measured(outcome.trace),
+    )
+
+
+def _measured(trace: NavigationTrace | None) -> NavigationEpisode | None:
+    if trace is None:
+        return None
+    return NavigationEpisode.of(
+        trace.path,
+        goal_distances=trace.goal_distances,
+        shortest_m=trace.shortest_m,
+        stopped=trace.stopped,
+        success_m=trace.success_m,
+        reference=trace.reference,
     )
 
 

@@ -6,12 +6,14 @@ from functools import partial
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from vla_kit.embodiment import History
 from vla_kit.envs import EnvHost
 from vla_kit.evaluation.episode_log import EpisodeLog
 from vla_kit.evaluation.rollout import ChunkPolicy, EpisodeResult, evaluate, evaluate_expert, evaluate_random
 from vla_kit.evaluation.seeds import evaluation_seeds
 from vla_kit.evaluation.table import EvaluationTable, SuccessCount, TaskRow
 from vla_kit.evaluation.task import EvaluationTask, registered_task
+from vla_kit.metrics.navigation_scores import NavigationScores
 
 __all__ = ["evaluate_tasks"]
 
@@ -26,6 +28,7 @@ def evaluate_tasks(
     episodes: int = 20,
     baseline_episodes: int = 20,
     replan_every: int = 8,
+    history: History | None = None,
     workers: Sequence[EnvHost] = (),
     record: int = 1,
     log: EpisodeLog | None = None,
@@ -41,6 +44,7 @@ def evaluate_tasks(
         episodes: Episodes of the policy per task, and of its other trials.
         baseline_episodes: Episodes of the expert and of random actions per task; 0 leaves them out.
         replan_every: Actions used of each chunk.
+        history: Earlier frames that the policy sees too, as in its training data.
         workers: Where the environments run, see `env_workers`; without any, one at a time runs in this process.
         record: Keep the pictures of so many successes and failures per task.
         log: Keeps every finished episode; those that it holds already are not run again.
@@ -62,7 +66,7 @@ def evaluate_tasks(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress:
         clock = _Clock(log)
-        trials = [_trials(policy, task, replan_every=replan_every) for task in known]
+        trials = [_trials(policy, task, replan_every=replan_every, history=history) for task in known]
         counts = [len(baseline_seeds if name in _BASELINES else seeds) for runs in trials for name in runs]
         bar = progress.add_task("evaluate", total=sum(counts))
         for task, runs in zip(known, trials, strict=True):
@@ -90,9 +94,11 @@ def evaluate_tasks(
     return EvaluationTable(tasks=rows, seconds=clock.seconds), kept
 
 
-def _trials(policy: ChunkPolicy, task: EvaluationTask, *, replan_every: int) -> dict[str, _Run]:
+def _trials(
+    policy: ChunkPolicy, task: EvaluationTask, *, replan_every: int, history: History | None
+) -> dict[str, _Run]:
     """Name of a trial -> how to run it on some seeds."""
-    run = partial(evaluate, policy, replan_every=replan_every)
+    run = partial(evaluate, policy, replan_every=replan_every, history=history)
     trials: dict[str, _Run] = {"policy": partial(run, task.make_env)}
     if task.swapped is not None:
         trials["swapped"] = partial(run, task.make_env, instruction=task.swapped)
@@ -114,7 +120,15 @@ def _row(task: EvaluationTask, results: dict[str, list[EpisodeResult]]) -> TaskR
         random=counts.get("random"),
         swapped=counts.get("swapped"),
         shifts={name: counts[f"shift:{name}"] for name in task.shifts},
+        navigation={name: scores for name, found in results.items() if (scores := _scores(found))},
     )
+
+
+def _scores(results: Sequence[EpisodeResult]) -> dict[str, float]:
+    """Scores of navigation over the episodes that have them; none where no episode has."""
+    scores = NavigationScores()
+    scores.update([result.navigation for result in results if result.navigation is not None])
+    return {name: float(value) for name, value in scores.compute().items()} if scores.counts[0] else {}
 
 
 class _Clock:

@@ -1,6 +1,7 @@
 """Success rates of an evaluation, with intervals and beside the ceiling and the floor."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,6 +105,7 @@ class TaskRow:
         swapped: The policy told the sentence of the task that shares the scene, if it was run; success is still that
             of this task, so a policy that listens is low here.
         shifts: Name of a change of the scene or the words -> the policy under it, on the same seeds.
+        navigation: Who acted -> SPL and the other scores of `NavigationScores`, where robots navigate.
     """
 
     name: str
@@ -113,6 +115,7 @@ class TaskRow:
     random: SuccessCount | None = None
     swapped: SuccessCount | None = None
     shifts: Mapping[str, SuccessCount] = field(default_factory=dict)
+    navigation: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property
     def errors(self) -> int:
@@ -174,6 +177,7 @@ class EvaluationTable:
                     "swapped": _json(task.swapped),
                     "all_errors": task.errors,
                     "shifts": {name: count.summary() for name, count in task.shifts.items()},
+                    **({"navigation": _scores(task.navigation)} if task.navigation else {}),
                 }
                 for task in self.tasks
             ],
@@ -203,6 +207,14 @@ class EvaluationTable:
 
 def _json(count: SuccessCount | None) -> float | None:
     return None if count is None or not count.episodes else count.rate
+
+
+def _scores(navigation: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float | None]]:
+    """Scores as JSON values: what was not measured is null."""
+    return {
+        who: {name: None if math.isnan(value) else value for name, value in one.items()}
+        for who, one in navigation.items()
+    }
 
 
 def _change(difference: RateDifference | None) -> dict[str, float] | None:

@@ -1,5 +1,14 @@
-"""Metrics: intervals of success rates here; torchmetrics classes are named in full."""
+"""Metrics: intervals of success rates and measures of navigation here; torchmetrics classes are named in full."""
 
 from vla_kit.metrics.intervals import RateDifference, rate_difference, wilson_interval
+from vla_kit.metrics.navigation import NavigationEpisode, dynamic_time_warping, ndtw, path_length
 
-__all__ = ["RateDifference", "rate_difference", "wilson_interval"]
+__all__ = [
+    "NavigationEpisode",
+    "RateDifference",
+    "dynamic_time_warping",
+    "ndtw",
+    "path_length",
+    "rate_difference",
+    "wilson_interval",
+]

@@ -7,6 +7,7 @@ from vla_kit.policy.observation import PolicyObservation
 from vla_kit.policy.policy import Policy
 from vla_kit.policy.prediction import Inpainting, Solver, predict_actions
 from vla_kit.policy.real_time import ChunkPrefix, RealTimeExecutor
+from vla_kit.policy.waypoint_execution import WaypointExecutor, WaypointPolicy
 
 __all__ = [
     "ChunkExecutor",
@@ -18,5 +19,7 @@ __all__ = [
     "PolicyObservation",
     "RealTimeExecutor",
     "Solver",
+    "WaypointExecutor",
+    "WaypointPolicy",
     "predict_actions",
 ]

@@ -180,7 +180,7 @@ def _play(
     while True:
         decision = yield seen
         assert decision is not None  # noqa: S101 (the answer to a question)
-        host.submit(run_chunk, decision.actions[:replan_every], see_timeouts)
+        host.submit(run_chunk, decision.actions[:replan_every], False, see_timeouts)
         yield None
         outcome: ChunkOutcome = host.result()
         if not isinstance(outcome.success, bool | np.bool_):

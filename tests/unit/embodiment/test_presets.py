@@ -24,6 +24,7 @@ TABLE_2 = {  # name -> arms, channels
     "navigation": (None, 3),
     "metaworld_sawyer": ("single", 4),
     "aloha_transfer": ("dual", 14),
+    "miniworld_agent": (None, 3),
     "libero_panda": ("single", 7),
 }
 

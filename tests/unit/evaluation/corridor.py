@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vla_kit.envs import StepResult
+from vla_kit.envs import NavigationTrace, StepResult
 
 
 class Corridor:
@@ -97,3 +97,28 @@ class Sprinter:
     def act(self):
         assert self.ready
         return np.ones(1)
+
+
+class Hall(Corridor):
+    """A corridor that tells where the walker went; it stops where it solves its task."""
+
+    def reset(self, seed):
+        said = super().reset(seed)
+        self.start, self.places = self.left, [0.0]
+        return said
+
+    def step(self, action):
+        result = super().step(action)
+        self.places.append(self.start - self.left)
+        return result
+
+    def navigation_trace(self):
+        path = np.stack([self.places, np.zeros(len(self.places))], axis=1)
+        return NavigationTrace(
+            path=path,
+            goal_distances=np.abs(self.start - path[:, 0]),
+            shortest_m=float(self.start),
+            stopped=self.left <= 0,
+            success_m=0.5,
+            reference=np.array([[0.0, 0.0], [float(self.start), 0.0]]),
+        )

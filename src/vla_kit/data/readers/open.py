@@ -29,10 +29,15 @@ def _is_rlds(path: Path) -> bool:
     return (path / "features.json").is_file() and next(path.glob("*.tfrecord*"), None) is not None
 
 
+def _is_vln_ce(path: Path) -> bool:
+    return path.is_file() and path.name.endswith((".json", ".json.gz"))
+
+
 _FORMATS: Final[dict[str, tuple[Callable[[Path], bool], str, str]]] = {
     "LeRobot folder (meta/info.json)": (_is_lerobot, "vla_kit.data.readers.lerobot", "open_lerobot"),
     "RLDS folder (features.json beside *.tfrecord* files)": (_is_rlds, "vla_kit.data.readers.rlds", "RLDSSource"),
     "HDF5 file or folder (*.hdf5, *.h5)": (_is_hdf5, "vla_kit.data.readers.hdf5", "open_hdf5"),
+    "VLN-CE file (*.json, *.json.gz)": (_is_vln_ce, "vla_kit.data.readers.vln_ce_source", "open_vln_ce"),
 }
 
 _HUB_ID: Final = re.compile(r"[\w.-]+/[\w.-]+")
@@ -43,14 +48,15 @@ def open_source(
 ) -> EpisodeSource:
     """Open a data set of any format that vla-kit reads.
 
-    A format is recognised by its files: LeRobot by `meta/info.json`, RLDS by `features.json` beside TFRecords, HDF5 by
-    the suffix. What is no path, but two words with a slash between them, is taken for a LeRobot data set of the hub.
+    A format is recognised by its files: LeRobot by `meta/info.json`, RLDS by `features.json` beside TFRecords, HDF5 and
+    VLN-CE by the suffix of a file. What is no path, but two words with a slash between them, is taken for a LeRobot
+    data set of the hub.
 
     Args:
         root: Folder, file or hub id such as `lerobot/pusht`.
         name: Name of the data set; that of the folder or file where None.
         options: Further arguments of the format's own opener, such as `language` or `revision` of `open_lerobot`,
-            `split` of `RLDSSource`, `channels` of `open_hdf5`.
+            `split` of `RLDSSource`, `channels` of `open_hdf5`, `language` of `open_vln_ce`.
 
     Returns:
         The data set as it was recorded.
