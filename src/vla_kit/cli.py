@@ -45,6 +45,7 @@ VERBS: Final[dict[str, str]] = {
     "data stats": "vla_kit.data.statistics.write:write_statistics",
     "data clean": "vla_kit.data.cleaning.clean:clean",
     "data convert": "vla_kit.data.conversion:convert",
+    "data eigengrasps": "vla_kit.data.hand_grasps:write_eigengrasps",
 }
 """Verb of one or two words -> `module:function`, beyond fit, validate, test and predict.
 

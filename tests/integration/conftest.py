@@ -1,5 +1,6 @@
 """Recorded data of the demo's shape, for the tests of the command line."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,13 @@ import numpy as np
 import pytest
 import yaml
 
+from vla_kit.data.hand_grasps import fit_eigengrasps
 from vla_kit.data.lerobot_writer import LeRobotWriter
+from vla_kit.data.readers.vitra import open_vitra
 from vla_kit.embodiment import PRESETS
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "data"))
+from hand_files import write_vitra
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "qwen_vla"
 
@@ -27,6 +33,9 @@ def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             if one["root"] in written:
                 continue
             written.add(one["root"])
+            if "basis" in one.get("options", {}):
+                _write_hands(folder, one)
+                continue
             rate_hz, size, state_size = robots[one["embodiment"]]
             cameras, columns = one.get("views", {}).values(), one.get("state", ())
             features = {"action": {"dtype": "float32", "shape": (size,)}}
@@ -41,6 +50,13 @@ def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                         columns={key: rng.normal(size=(length, state_size)).astype(np.float32) for key in columns},
                     )
     return folder
+
+
+def _write_hands(folder: Path, one: dict[str, Any]) -> None:
+    """Episodes of human hands and the eigengrasps that a configuration expects."""
+    for seed in (0, 1):
+        write_vitra(folder / one["root"] / f"{seed}.npz", steps=12, seed=seed)
+    fit_eigengrasps([open_vitra(folder / one["root"])]).save(folder / one["options"]["basis"])
 
 
 def _robots(config: dict[str, Any]) -> dict[str, tuple[float, int, int]]:

@@ -1,5 +1,10 @@
-"""Native actions: spaces, masked chunks, statistics, the quantile normaliser, deltas, rotations and waypoints."""
+"""Native actions: spaces, masked chunks, statistics, the quantile normaliser, deltas, rotations, waypoints, hands."""
 
+from vla_kit.actions.eigengrasps import EigengraspBasis, joint_angles_between, load_eigengrasps
+from vla_kit.actions.hand_layout import FINGER_JOINTS, HAND_SIDES, NUM_GRASPS, HandSide, hand_channels
+from vla_kit.actions.hand_mirror import mirror_fingers, mirror_hand_mask, mirror_hands, mirror_pose
+from vla_kit.actions.hand_skeleton import HAND_POINTS, REST_BONES, hand_points, retarget_points
+from vla_kit.actions.hands import decode_hands, encode_hands
 from vla_kit.actions.masked import MaskedActions
 from vla_kit.actions.normalizer import QuantileNormalizer
 from vla_kit.actions.representation import ActionRepresentation, DeltaFrame, Representation
@@ -8,6 +13,7 @@ from vla_kit.actions.rotations import (
     RotationForm,
     convert_rotation,
     from_matrix,
+    rotation_angle,
     rotation_defect,
     to_matrix,
 )
@@ -26,6 +32,11 @@ from vla_kit.actions.waypoints import (
 )
 
 __all__ = [
+    "FINGER_JOINTS",
+    "HAND_POINTS",
+    "HAND_SIDES",
+    "NUM_GRASPS",
+    "REST_BONES",
     "ROTATION_SIZES",
     "ActionRepresentation",
     "ActionSpace",
@@ -35,6 +46,8 @@ __all__ = [
     "ChannelReference",
     "DeltaFrame",
     "DiscreteAction",
+    "EigengraspBasis",
+    "HandSide",
     "MaskedActions",
     "QuantileNormalizer",
     "QuantileStats",
@@ -44,9 +57,21 @@ __all__ = [
     "WaypointReading",
     "convert_rotation",
     "convert_waypoints",
+    "decode_hands",
     "discrete_to_waypoints",
+    "encode_hands",
     "from_matrix",
+    "hand_channels",
+    "hand_points",
     "integrate_waypoints",
+    "joint_angles_between",
+    "load_eigengrasps",
+    "mirror_fingers",
+    "mirror_hand_mask",
+    "mirror_hands",
+    "mirror_pose",
+    "retarget_points",
+    "rotation_angle",
     "rotation_defect",
     "to_matrix",
     "waypoints_between",

@@ -18,7 +18,8 @@ class MaskedActions:
     """Action chunks of any robots, padded to one shape, and which entries are real.
 
     The channels of a robot lead, in their native order; the rest is padding, and so are the steps after the end of a
-    chunk. Whatever stands in a padded entry, NaN included, must change no loss, no gradient and no prediction.
+    chunk and entries that nobody knows, such as those of a hand out of sight. Whatever stands in a padded entry, NaN
+    included, must change no loss, no gradient and no prediction.
     The constructor checks shapes and dtypes only; `pad` checks the contents too, once, where data enter.
 
     Args:
@@ -68,7 +69,7 @@ class MaskedActions:
         *,
         channels: int = 64,
         horizon: int | None = None,
-        valid: Sequence[Bool[Tensor, " _step"]] | None = None,
+        valid: Sequence[Bool[Tensor, " _step"] | Bool[Tensor, "_step _size"]] | None = None,
     ) -> "MaskedActions":
         """Pad native chunks of any sizes and lengths to one shape.
 
@@ -76,8 +77,9 @@ class MaskedActions:
             natives: One `[step, size]` chunk per sample, all of one dtype and device.
             channels: Padded width, at least every `size`.
             horizon: Padded length, at least every `step`; the longest chunk where None.
-            valid: Per sample, True where a step is real. A chunk that runs over the end of its episode marks the
-                steps behind the end False; their values become padding. All True where None.
+            valid: Per sample, True where a step is real, or where an entry of `[step, size]` is. A chunk that runs over
+                the end of its episode marks the steps behind the end False; a hand that was out of sight marks its
+                channels False. Their values become padding. All True where None.
 
         Returns:
             Padded values, exactly 0 where the mask is False.
@@ -104,11 +106,12 @@ class MaskedActions:
         mask = torch.zeros(values.shape, dtype=torch.bool, device=values.device)
         for index, (native, real) in enumerate(zip(natives, lengths, strict=True)):
             steps, size = native.shape
+            known = torch.ones_like(native, dtype=torch.bool)
             if real is not None:
-                _check_valid(real, index=index, steps=steps)
-                native = torch.where(real[:, None].to(native.device), native, 0)
-            values[index, :steps, :size] = native
-            mask[index, :steps, :size] = True if real is None else real[:, None]
+                _check_valid(real, index=index, steps=steps, size=size)
+                known &= (real if real.ndim == 2 else real[:, None]).to(native.device)
+            values[index, :steps, :size] = torch.where(known, native, 0)
+            mask[index, :steps, :size] = known
         finite = values.isfinite().flatten(1).all(dim=1).tolist()
         if not all(finite):
             raise DataError(
@@ -159,24 +162,26 @@ class MaskedActions:
     def cut(
         self, spaces: ActionSpace | int | Sequence[ActionSpace | int] | None = None
     ) -> list[Float[Tensor, "_step _size"]]:
-        """Undo `pad`: the native chunk of every sample, without padded steps and channels.
+        """Undo `pad`: the native chunk of every sample, up to its last real step.
+
+        An entry that is unknown inside stays where it is, as it stands.
 
         Args:
-            spaces: Action space or its size, one for all samples or one each. Read off the mask where None.
+            spaces: Action space or its size, one for all samples or one each. The channels up to the last real one
+                where None, which are too few where the last channels of a robot are unknown.
 
         Returns:
             One `[step, size]` tensor per sample.
 
         Raises:
-            ShapeError: If there are more or fewer spaces than samples, or a size differs from the mask's.
+            ShapeError: If there are more or fewer spaces than samples, or a size leaves out real channels.
 
         Examples:
             >>> import torch
             >>> MaskedActions.pad([torch.tensor([[1.0, 2.0]])]).cut()
             [tensor([[1., 2.]])]
         """
-        real_steps = self.mask.any(dim=2)
-        found = self.mask.any(dim=1).sum(dim=1).tolist()
+        steps, found = (_up_to_last(self.mask.any(dim=axis)) for axis in (2, 1))
         if spaces is None:
             sizes = found
         elif isinstance(spaces, ActionSpace | int):
@@ -186,12 +191,12 @@ class MaskedActions:
         if len(sizes) != len(self):
             raise ShapeError(f"spaces must hold one entry per sample ({len(self)}), got {len(sizes)}. Give one each.")
         for index, (size, expected) in enumerate(zip(sizes, found, strict=True)):
-            if expected not in (0, size):
+            if expected > size:
                 raise ShapeError(
                     f"spaces must fit the mask: sample {index} has {expected} channels, got a space of {size}. "
                     "Cut with the space of the sample's own robot."
                 )
-        return [values[steps, :size] for values, steps, size in zip(self.values, real_steps, sizes, strict=True)]
+        return [values[:last, :size] for values, last, size in zip(self.values, steps, sizes, strict=True)]
 
     def zeroed(self) -> "MaskedActions":
         """Put an exact 0 in every padded entry, whatever stood there.
@@ -229,6 +234,12 @@ def _size(space: ActionSpace | int) -> int:
     return space.size if isinstance(space, ActionSpace) else space
 
 
+def _up_to_last(real: Tensor) -> list[int]:
+    """How many entries of each row there are up to the last real one."""
+    places = torch.arange(1, real.shape[1] + 1, device=real.device)
+    return (real * places).amax(dim=1).tolist() if real.shape[1] else [0] * len(real)
+
+
 def _lengthen(tensor: Tensor, horizon: int) -> Tensor:
     missing = horizon - tensor.shape[1]
     if missing == 0:
@@ -264,13 +275,13 @@ def _check_native(native: Tensor, *, index: int, like: Tensor, channels: int, ho
         )
 
 
-def _check_valid(valid: Tensor, *, index: int, steps: int) -> None:
+def _check_valid(valid: Tensor, *, index: int, steps: int, size: int) -> None:
     if valid.dtype != torch.bool:
         raise DtypeError(
             f"valid must hold torch.bool tensors, got {valid.dtype} in chunk {index}. Convert it with .bool()."
         )
-    if valid.shape != (steps,):
+    if tuple(valid.shape) not in ((steps,), (steps, size)):
         raise ShapeError(
             f"valid must have one entry per step ({steps},), got {tuple(valid.shape)} in chunk {index}. "
-            "Mark whole steps, not entries."
+            f"Mark steps, or every number of them {(steps, size)}."
         )

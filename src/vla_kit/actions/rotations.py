@@ -11,7 +11,15 @@ from torch import Tensor
 
 from vla_kit.errors import SettingError, ShapeError
 
-__all__ = ["ROTATION_SIZES", "RotationForm", "convert_rotation", "from_matrix", "rotation_defect", "to_matrix"]
+__all__ = [
+    "ROTATION_SIZES",
+    "RotationForm",
+    "convert_rotation",
+    "from_matrix",
+    "rotation_angle",
+    "rotation_defect",
+    "to_matrix",
+]
 
 RotationForm = Literal["axis_angle", "euler_xyz", "quaternion_xyzw", "quaternion_wxyz", "rotation_6d", "matrix"]
 """How a rotation is written down.
@@ -167,6 +175,20 @@ def rotation_defect(rotation: Float[Tensor, "*batch size"], form: RotationForm) 
     if form == "matrix":
         defect = defect + (torch.linalg.det(columns) < 0).to(defect)
     return defect
+
+
+def rotation_angle(matrix: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch"]:
+    """Angle of rotations, in [0, pi] [rad]; exact near 0, where an arc cosine of the trace is not.
+
+    Args:
+        matrix: Rotation matrices.
+
+    Examples:
+        >>> rotation_angle(to_matrix(torch.tensor([0.0, 3e-4, 0.0]), "axis_angle"))
+        tensor(0.0003)
+    """
+    skew = (matrix - matrix.mT)[..., [2, 0, 1], [1, 2, 0]]
+    return torch.atan2(skew.norm(dim=-1), matrix.diagonal(dim1=-2, dim2=-1).sum(-1) - 1)
 
 
 def _of_euler(angles: Tensor) -> Tensor:

@@ -5,7 +5,9 @@ from vla_kit.data.action_recipe import ActionRecipe
 from vla_kit.data.augment import ColorJitter, RandomShift
 from vla_kit.data.collate import Batch, Collate
 from vla_kit.data.episodes import EpisodeInfo, EpisodeReader
+from vla_kit.data.hand_actions import hand_columns
 from vla_kit.data.memory_source import MemoryEpisode, MemorySource
+from vla_kit.data.mirror import HandMirror, mirror_sample, mirror_words
 from vla_kit.data.mixture import Mixture
 from vla_kit.data.order import MixtureOrder
 from vla_kit.data.robot_reader import RobotReader
@@ -27,6 +29,7 @@ __all__ = [
     "EpisodeInfo",
     "EpisodeReader",
     "EpisodeSource",
+    "HandMirror",
     "MemoryEpisode",
     "MemorySource",
     "Mixture",
@@ -36,6 +39,9 @@ __all__ = [
     "Sample",
     "TrajectoryDataset",
     "VideoDecoder",
+    "hand_columns",
+    "mirror_sample",
+    "mirror_words",
     "open_video",
     "split_episodes",
 ]

@@ -32,6 +32,9 @@ class ActionColumns:
         frame: Axes of the difference of two poses: of the `world` or of the earlier pose, the `body`.
         pseudo: For a data set without actions: the column is a state, and the action of a frame is the state one frame
             later. The last frame of an episode then has none.
+        seen: Key of a column of one number that is 0 in frames where the numbers of `column` are not known, such as
+            those of a hand out of sight. An action is known where its target is, and, unless `reference` is another
+            column, what it is measured from. None where all are.
 
     Raises:
         SettingError: If settings contradict each other or are not among their choices.
@@ -57,6 +60,7 @@ class ActionColumns:
     output: RotationForm | None = None
     frame: DeltaFrame = "world"
     pseudo: bool = False
+    seen: str | None = None
 
     def __post_init__(self) -> None:
         for argument in ("channels", "reference_channels"):

@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numpy import ndarray
 from torch import Tensor
 
@@ -82,6 +82,11 @@ class ActionRecipe:
         """Whether actions are made of the next frame's state, which the last frame lacks."""
         return any(piece.pseudo for piece in self.pieces)
 
+    @property
+    def partly_known(self) -> bool:
+        """Whether numbers may be unknown in some frames."""
+        return any(piece.seen is not None for piece in self.pieces)
+
     @cached_property
     def fingerprint(self) -> str:
         """Short digest of columns, channels and meanings."""
@@ -121,9 +126,22 @@ class ActionRecipe:
                 start = rows(piece.spec.column, piece.channels, frame + shift - 1, frame + shift)[0]
             elif piece.spec.representation != "absolute":
                 start = rows(piece.reference, piece.reference_channels, frame, frame + 1)[0]
-            piece.check_rotations(targets, where=where, frame=frame + shift)
-            parts.append(piece.maths.encode(targets, start).float())
+            known = piece.known(read, frame=frame, steps=steps)
+            piece.check_rotations(targets, known, where=where, frame=frame + shift)
+            actions = piece.maths.encode(targets, start).float()
+            parts.append(torch.where(known[:, None], actions, 0))
         return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+
+    def known(self, read: Callable[[str], ndarray], *, frame: int, steps: int) -> Bool[Tensor, "step size"]:
+        """Which numbers of a chunk are known; the others are 0 in `chunk`.
+
+        Args:
+            read: As in `chunk`.
+            frame: As in `chunk`.
+            steps: As in `chunk`.
+        """
+        parts = [piece.known(read, frame=frame, steps=steps)[:, None].expand(-1, piece.size) for piece in self._bound]
+        return torch.cat(parts, dim=1)
 
     def targets(
         self, chunk: Float[Tensor, "step size"], start: Mapping[str, Float[Tensor, " _column"]] | None = None
@@ -192,7 +210,8 @@ class _Piece:
     @property
     def description(self) -> dict[str, object]:
         reads_reference = self.spec.representation != "absolute"
-        return {
+        partly = {} if self.spec.seen is None else {"seen": self.spec.seen}
+        return partly | {
             "column": self.spec.column,
             "channels": self.channels,
             "representation": self.spec.representation,
@@ -202,6 +221,21 @@ class _Piece:
             "frame": self.spec.frame,
             "pseudo": self.spec.pseudo,
         }
+
+    def known(self, read: Callable[[str], ndarray], *, frame: int, steps: int) -> Tensor:
+        """Which steps of a chunk are known."""
+        if self.spec.seen is None:
+            return torch.ones(steps, dtype=torch.bool)
+        seen = torch.from_numpy(read(self.spec.seen)[:, 0] != 0)
+        first = frame + int(self.spec.pseudo)
+        known = seen[first : first + steps]
+        if self.spec.reference not in (None, self.spec.column):
+            return known
+        if self.spec.representation == "delta_chunk":
+            return known & seen[frame]
+        if self.spec.representation == "delta_step":
+            return known & torch.cat([seen[max(first - 1, 0)][None], known[:-1]])
+        return known
 
     def start(self, rows: Mapping[str, Tensor]) -> Tensor | None:
         if self.spec.representation == "absolute":
@@ -221,12 +255,12 @@ class _Piece:
             )
         return rows[key][channels]
 
-    def check_rotations(self, targets: Tensor, *, where: str, frame: int) -> None:
+    def check_rotations(self, targets: Tensor, known: Tensor, *, where: str, frame: int) -> None:
         form = self.spec.rotation
         if form is None:
             return
         count = ROTATION_SIZES[form]
-        defect = rotation_defect(targets[:, -count:], form)
+        defect = torch.where(known, rotation_defect(targets[:, -count:], form), 0)
         if bool((defect > _DEFECT).any()):
             step = int(defect.argmax())
             raise DataError(
@@ -238,11 +272,16 @@ class _Piece:
 
 def _bind(piece: ActionColumns, columns: Mapping[str, ColumnInfo], location: str) -> _Piece:
     reference = piece.reference or piece.column
-    for argument, key in (("column", piece.column), ("reference", reference)):
+    for argument, key in (("column", piece.column), ("reference", reference), ("seen", piece.seen or piece.column)):
         if key not in columns:
             raise DataError(
                 f"{location}: {argument} must be a column of the data set, got {key!r}. {suggestion(key, columns)}"
             )
+    if piece.seen is not None and columns[piece.seen].size != 1:
+        raise DataError(
+            f"{location}: seen must be a column of one number, got {piece.seen!r} of {columns[piece.seen].size}. "
+            "Choose the one that says where the column is known."
+        )
     channels = channel_indices(piece.channels, piece.column, columns[piece.column], location=location)
     wanted = piece.channels if piece.reference_channels is None else piece.reference_channels
     reference_channels = channel_indices(wanted, reference, columns[reference], location=location)

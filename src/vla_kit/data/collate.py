@@ -86,6 +86,8 @@ class Collate:
             changed alike.
         states: Scales the states of the samples for prompt and head; no state is used where None.
         announce: Number of actions that the prompt of a sample announces; that of the robot where None.
+        augment_sample: Changes a whole sample, such as `HandMirror`, which exchanges left and right in pose, picture
+            and words; before `augment`. Nothing where None.
 
     Raises:
         ShapeError: (on call) If there are no samples, or augment changes the number of images.
@@ -114,6 +116,7 @@ class Collate:
         augment: _Augment | None = None,
         states: StateScaler | None = None,
         announce: Callable[[Sample], int] | None = None,
+        augment_sample: Callable[[Sample], Sample] | None = None,
     ) -> None:
         self.prepare = prepare
         self.prompter = prompter
@@ -122,11 +125,14 @@ class Collate:
         self.augment = augment
         self.states = states
         self.announce = announce
+        self.augment_sample = augment_sample
 
     def __call__(self, samples: Sequence[Sample]) -> Batch:
         """Collate samples of any embodiments."""
         if len(samples) == 0:
             raise ShapeError("samples must hold at least one sample, got none. Check the sampler of the data loader.")
+        if self.augment_sample is not None:
+            samples = [self.augment_sample(sample) for sample in samples]
         views: list[dict[str, Tensor]] = [dict(sample.views) for sample in samples]
         if self.augment is not None:
             views = _augmented(views, self.augment)
@@ -146,7 +152,7 @@ class Collate:
                 [sample.actions for sample in samples],
                 channels=self.channels,
                 horizon=self.horizon,
-                valid=[sample.valid for sample in samples],
+                valid=[sample.real for sample in samples],
             ),
             sizes=tuple(sample.size for sample in samples),
             backbone_inputs=dict(self.prepare(observations)),

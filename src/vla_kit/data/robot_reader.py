@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from numpy import ndarray
 from rich.console import Console
 from rich.progress import track
@@ -208,6 +208,28 @@ class RobotReader:
             steps=steps,
             where=f"{self.location}, episode {index}",
         )
+
+    @property
+    def partly_known(self) -> bool:
+        """Whether numbers of actions may be unknown in some frames; see `known`."""
+        return self._recipe.partly_known
+
+    def known(self, index: int, frame: int, horizon: int) -> Bool[Tensor, "step size"]:
+        """Which numbers of `chunk` are known; the others are 0 there.
+
+        Args:
+            index: Episode.
+            frame: Frame at which the chunk begins.
+            horizon: Steps wanted, at least 1.
+
+        Raises:
+            DataError: If there is no such frame, or a column is broken.
+        """
+        self._check_frames(index, [frame])
+        steps = min(horizon, self._length(index) - int(self._recipe.pseudo) - frame)
+        if steps < 1:
+            return torch.zeros(0, self.action_size, dtype=torch.bool)
+        return self._recipe.known(lambda key: self._source.column(index, key), frame=frame, steps=steps)
 
     def states(self, index: int, frame: int, steps: int) -> Float[Tensor, "step state_size"]:
         """Native states from a frame on, float32.

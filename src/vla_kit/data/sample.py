@@ -31,11 +31,12 @@ class Sample:
         frame: Index of the frame in the episode.
         state: Native state of the robot at this frame; None where nobody asked for it.
         frame_rate_hz: Frames per second of a history; None without one.
+        known: True where a number of `actions` is known, such as the channels of a hand in sight; None where all are.
 
     Raises:
-        ShapeError: If `actions` is not two-dimensional, `valid` has another length, a view is neither `(3, h, w)` nor
-            `(frame, 3, h, w)`, or `state` is not one-dimensional.
-        DtypeError: If `actions` or `state` is not floating, `valid` not bool, or an image not uint8.
+        ShapeError: If `actions` is not two-dimensional, `valid` has another length or `known` another shape, a view is
+            neither `(3, h, w)` nor `(frame, 3, h, w)`, or `state` is not one-dimensional.
+        DtypeError: If `actions` or `state` is not floating, `valid` or `known` not bool, or an image not uint8.
         DataError: If an entry of `state` is NaN or infinite.
 
     Examples:
@@ -55,6 +56,7 @@ class Sample:
     frame: int
     state: Float[Tensor, " state_size"] | None = None
     frame_rate_hz: float | None = None
+    known: Bool[Tensor, "step size"] | None = None
 
     def __post_init__(self) -> None:
         if self.actions.ndim != 2:
@@ -71,6 +73,13 @@ class Sample:
             )
         if self.valid.dtype != torch.bool:
             raise DtypeError(f"valid must be bool, got {self.valid.dtype}. Convert with .bool().")
+        if self.known is not None and self.known.shape != self.actions.shape:
+            raise ShapeError(
+                f"known must have the shape of actions {tuple(self.actions.shape)}, got {tuple(self.known.shape)}. "
+                "Mark every number as known (True) or not."
+            )
+        if self.known is not None and self.known.dtype != torch.bool:
+            raise DtypeError(f"known must be bool, got {self.known.dtype}. Convert with .bool().")
         for tag, image in self.views.items():
             if image.ndim not in (3, 4) or image.shape[-3] != 3 or len(image) == 0:
                 raise ShapeError(
@@ -91,6 +100,12 @@ class Sample:
     def num_steps(self) -> int:
         """Steps of the chunk, valid or not."""
         return int(self.actions.shape[0])
+
+    @property
+    def real(self) -> Bool[Tensor, "step size"]:
+        """True where a number of `actions` lies within the episode and is known."""
+        within = self.valid[:, None].expand(-1, self.size)
+        return within if self.known is None else within & self.known
 
     def _check_state(self, state: Tensor) -> None:
         if state.ndim != 1:

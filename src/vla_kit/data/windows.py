@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from vla_kit.data.episodes import EpisodeReader
+from vla_kit.data.partly_known import known_of
 from vla_kit.data.sample import Sample
 from vla_kit.data.scattered import clips_at, frames_at
 from vla_kit.embodiment.history import History
@@ -99,6 +100,7 @@ class ChunkDataset(Dataset[Sample]):
                     frame=frame,
                     state=_state(self.reader, episode, frame),
                     frame_rate_hz=None if self.history is None else self.history.rate_hz,
+                    known=_padded_known(known_of(self.reader, episode, frame, self.horizon), self.horizon),
                 )
             )
         return samples
@@ -190,6 +192,7 @@ class TrajectoryDataset(Dataset[Sample]):
             episode=episode,
             frame=0,
             state=_state(self.reader, episode, 0),
+            known=_padded_known(known_of(self.reader, episode, 0, self.horizon), self.horizon),
         )
 
 
@@ -248,3 +251,7 @@ def _padded(actions: Tensor, horizon: int) -> tuple[Tensor, Tensor]:
     padded = actions.new_zeros(horizon, actions.shape[1])
     padded[:steps] = actions
     return padded, torch.arange(horizon) < steps
+
+
+def _padded_known(known: Tensor | None, horizon: int) -> Tensor | None:
+    return None if known is None else _padded(known, horizon)[0]

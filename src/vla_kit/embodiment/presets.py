@@ -214,8 +214,20 @@ _PAPER: Final = [
         arms="dual",
         action_space=_HUMAN,
         control_convention=(
-            "per hand, left first, the wrist displacement from the first frame as 3 translations [m] and 3 axis-angle "
-            "rotations [rad], then 10 eigengrasp weights of the fingers"
+            "per hand, left first, the wrist relative to its pose at the first frame as 3 translations [m] and 3 "
+            "axis-angle rotations [rad], then 10 eigengrasp weights of the fingers"
+        ),
+    ),
+    EmbodimentSpec(  # the same channels, wrists in the frame of the camera where the chunk starts, as in VITRA
+        "human_hands_camera",
+        robot_tag="Real human",
+        rate_hz=30.0,
+        chunk_size=16,
+        arms="dual",
+        action_space=_HUMAN,
+        control_convention=(
+            "per hand, left first, the wrist in the frame of the camera at the first frame as 3 translations [m] and 3 "
+            "axis-angle rotations [rad], then 10 eigengrasp weights of the fingers"
         ),
     ),
     EmbodimentSpec(  # VLN-CE: video at 2 Hz, 8 waypoints; tag, and all waypoints from the current pose, are our choice

@@ -17,8 +17,8 @@ class ActionError(Metric):
     """Mean absolute error over valid steps, per embodiment and channel, in the channel's own unit; sums over processes.
 
     Padding never contributes, whatever it holds. `compute` returns `"embodiment/channel"` -> error and
-    `"embodiment"` -> mean over its channels (which mixes units: good for watching, not for reporting); NaN where an
-    embodiment was not seen.
+    `"embodiment"` -> mean over the channels that were seen (which mixes units: good for watching, not for reporting);
+    NaN where nothing of a channel or an embodiment was seen.
 
     Args:
         spaces: Embodiment -> its action space, for all embodiments that may come.
@@ -111,5 +111,5 @@ class ActionError(Metric):
         result: dict[str, Tensor] = {}
         for row, (embodiment, names) in enumerate(self.names.items()):
             result |= {f"{embodiment}/{name}": mean[row, channel] for channel, name in enumerate(names)}
-            result[embodiment] = mean[row, : len(names)].mean()
+            result[embodiment] = mean[row, : len(names)].nanmean()
         return result

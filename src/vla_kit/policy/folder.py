@@ -15,7 +15,7 @@ from safetensors.torch import save_model
 from torch import nn
 
 import vla_kit
-from vla_kit.actions import QuantileNormalizer, QuantileStats
+from vla_kit.actions import EigengraspBasis, QuantileNormalizer, QuantileStats, load_eigengrasps
 from vla_kit.embodiment import EmbodimentPrompter
 from vla_kit.errors import CheckpointError, SettingError, VLAKitError
 from vla_kit.policy.card import model_card
@@ -30,7 +30,8 @@ _FORMAT: Final = 1
 _SPACES: Final = {"actions": "action_space", "states": "state_space"}
 _PARTS: Final = ("backbone", "head", "solver", "inpainting")
 _SETTINGS, _ROBOTS, _STATISTICS, _WEIGHTS = "policy.yaml", "embodiments.yaml", "statistics.json", "model.safetensors"
-FILES: Final = (_SETTINGS, _ROBOTS, _STATISTICS, _WEIGHTS, "README.md", "backbone/*")
+_HANDS: Final = "eigengrasps.safetensors"
+FILES: Final = (_SETTINGS, _ROBOTS, _STATISTICS, _WEIGHTS, _HANDS, "README.md", "backbone/*")
 """What a folder holds, as patterns; nothing else is ever fetched."""
 
 
@@ -46,6 +47,7 @@ def write_policy(
     temperature: float,
     inpainting: Inpainting,
     state_normalizer: QuantileNormalizer | None = None,
+    hand_basis: EigengraspBasis | None = None,
 ) -> None:
     """Write the parts of a policy; see `Policy.save`.
 
@@ -60,6 +62,7 @@ def write_policy(
         temperature: Factor on the noise.
         inpainting: Solves for chunks whose beginning is known.
         state_normalizer: Statistics of the states; None for a policy that reads none.
+        hand_basis: Eigengrasps of human hands; None for a policy without hands.
 
     Raises:
         SettingError: If the folder has content, or a part cannot say how it is built again.
@@ -78,6 +81,8 @@ def write_policy(
         _write_yaml(partial / _ROBOTS, describe(prompter, folder=partial, name="prompter"))
         (partial / _STATISTICS).write_text(json.dumps(statistics, indent=2) + "\n", encoding="utf-8")
         save_model(modules, str(partial / _WEIGHTS), metadata={"format": "pt"})
+        if hand_basis is not None:
+            hand_basis.save(partial / _HANDS)
         card = model_card(settings, specs=prompter.specs, with_statistics=list(statistics["actions"]), modules=modules)
         (partial / "README.md").write_text(card, encoding="utf-8")
 
@@ -159,6 +164,7 @@ def _read_parts(
         "state_normalizer": None if states is None else states.to(device),
         "channels": settings["channels"],
         "temperature": settings["temperature"],
+        "hand_basis": load_eigengrasps(root / _HANDS) if (root / _HANDS).is_file() else None,
     }
 
 

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Generator, Tensor, nn
 
-from vla_kit.actions import MaskedActions, QuantileNormalizer
+from vla_kit.actions import EigengraspBasis, MaskedActions, QuantileNormalizer
 from vla_kit.embodiment import EmbodimentPrompter, write_prompts
 from vla_kit.errors import SettingError, ShapeError
 from vla_kit.flow import GuidedPrefix
@@ -59,6 +59,7 @@ class Policy:
         temperature: Factor on the noise, at least 0; 1 is the trained distribution.
         state_normalizer: Statistics of the states, where prompter or head reads them; None for a policy without states.
         inpainting: How a chunk goes on from the one that is being carried out; `GuidedPrefix()` where None.
+        hand_basis: Eigengrasps of human hands, for `decode_hands`; None for a policy without hands.
 
     Raises:
         SettingError: If `channels` is below 1, `temperature` is negative, or `state_normalizer` does not fit prompter
@@ -103,6 +104,7 @@ class Policy:
         temperature: float = 1.0,
         state_normalizer: QuantileNormalizer | None = None,
         inpainting: Inpainting | None = None,
+        hand_basis: EigengraspBasis | None = None,
     ) -> None:
         if channels < 1:
             raise SettingError(f"channels must be at least 1, got {channels}. Use the head's.")
@@ -117,14 +119,15 @@ class Policy:
         self.temperature = temperature
         self.states = state_scaler(state_normalizer, prompter=prompter, head=head, channels=channels)
         self.inpainting = GuidedPrefix() if inpainting is None else inpainting
+        self.hand_basis = hand_basis
 
     @classmethod
     def from_module(cls, module: _Parts, *, temperature: float = 1.0, inpainting: Inpainting | None = None) -> Self:
         """Take the parts of a training module, such as a `VLAModule` loaded from a checkpoint.
 
         Args:
-            module: Has `backbone`, `head`, `prompter`, `normalizer`, `state_normalizer`, `solver` and `channels`; the
-                parts are shared.
+            module: Has `backbone`, `head`, `prompter`, `normalizer`, `state_normalizer`, `solver` and `channels`, and
+                `hand_basis` where it has hands; the parts are shared.
             temperature: As in the constructor.
             inpainting: As in the constructor.
 
@@ -141,6 +144,7 @@ class Policy:
             temperature=temperature,
             state_normalizer=module.state_normalizer,
             inpainting=inpainting,
+            hand_basis=getattr(module, "hand_basis", None),
         )
 
     @classmethod
@@ -202,6 +206,7 @@ class Policy:
             temperature=self.temperature,
             inpainting=self.inpainting,
             state_normalizer=self.state_normalizer,
+            hand_basis=self.hand_basis,
         )
 
     def push_to_hub(

@@ -1,7 +1,7 @@
 """Statistics that a run needs before it trains: of the actions and, for a model that reads them, of the states."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,10 @@ class RunStatistics:
 
     actions: Mapping[str, QuantileStats] = field(default_factory=dict)
     states: Mapping[str, QuantileStats] = field(default_factory=dict)
+
+    def changed(self, change: Callable[[str, QuantileStats], QuantileStats]) -> "RunStatistics":
+        """The statistics of the actions as an augmentation changes them: `(embodiment, statistics) -> statistics`."""
+        return replace(self, actions={name: change(name, stats) for name, stats in self.actions.items()})
 
     def give(self, module: "VLAModule") -> None:
         """Tell the module.

@@ -12,6 +12,7 @@ from vla_kit.actions import QuantileStats
 from vla_kit.data.collate import Batch, Collate
 from vla_kit.data.demonstration_set import DemonstrationSet
 from vla_kit.data.lazy_parts import Part
+from vla_kit.data.mirror import HandMirror
 from vla_kit.data.resumable_loader import ResumableLoader
 from vla_kit.data.shares import Shares
 from vla_kit.data.split import split_episodes
@@ -41,6 +42,8 @@ class DemonstrationDataModule(LightningDataModule):
         validation_share: Share of the episodes of each set that validates and never trains, in [0, 1).
         validation_stride: Frames between validation samples.
         augment: Changes stacks of uint8 pictures in training, such as `vla_kit.data.augment.RandomShift`.
+        hand_mirror: Shows samples of human hands in a mirror in training, with statistics that hold for both sides; not
+            where None.
         num_workers: Processes that load; 0 loads in the training process.
         open_sets: Data sets that are open at a time in each process that loads. More cost memory, fewer cost time
             where there are more sets than that.
@@ -63,6 +66,7 @@ class DemonstrationDataModule(LightningDataModule):
         validation_share: float = 0.05,
         validation_stride: int = 4,
         augment: nn.Module | None = None,
+        hand_mirror: HandMirror | None = None,
         num_workers: int = 0,
         open_sets: int = 32,
         seed: int = 0,
@@ -72,6 +76,7 @@ class DemonstrationDataModule(LightningDataModule):
         self.validation_share = validation_share
         self.validation_stride = validation_stride
         self.augment = augment
+        self.hand_mirror = hand_mirror
         self.seed = seed
         self._loading = Loading(
             sets,
@@ -105,6 +110,8 @@ class DemonstrationDataModule(LightningDataModule):
                 horizon=lambda one: module.prompter.spec(one.embodiment).chunk_size,
                 with_state=with_state,
             )
+            if self.hand_mirror is not None:
+                self._statistics = self._statistics.changed(self.hand_mirror.statistics)
         if stage == "fit":
             self._loading.begin()
             self._statistics.give(module)
@@ -158,4 +165,5 @@ class DemonstrationDataModule(LightningDataModule):
             channels=module.channels,
             augment=self.augment if training else None,
             states=module.state_scaler(),
+            augment_sample=self.hand_mirror if training else None,
         )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
-from vla_kit.actions import ActionSpace, MaskedActions, QuantileNormalizer, QuantileStats
+from vla_kit.actions import ActionSpace, EigengraspBasis, MaskedActions, QuantileNormalizer, QuantileStats
 from vla_kit.data.collate import Batch
 from vla_kit.embodiment import EmbodimentPrompter, StateScaler
 from vla_kit.errors import EmbodimentError, SettingError
@@ -63,6 +63,8 @@ class VLAModule(LightningModule):
             there.
         head_wrapper: Makes the head that is trained of `head`, such as `StateTokenHead`: so a file of YAML adds it to a
             head of any size. `head` itself where None.
+        hand_basis: Eigengrasps of human hands, the basis that the data were read with, such as `load_eigengrasps`
+            gives; checkpoint and policy carry it, so that predicted weights can become fingers. None without hands.
 
     Raises:
         SettingError: If `freeze` names no module, nothing is left to learn, `state_normalizer` does not fit prompter
@@ -98,6 +100,7 @@ class VLAModule(LightningModule):
         sample_in_validation: bool = True,
         state_normalizer: QuantileNormalizer | None = None,
         head_wrapper: Callable[[nn.Module], nn.Module] | None = None,
+        hand_basis: EigengraspBasis | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -105,6 +108,7 @@ class VLAModule(LightningModule):
         self.prompter = prompter
         self.normalizer = normalizer
         self.state_normalizer = state_normalizer
+        self.hand_basis = hand_basis
         self.flow_loss = flow_loss
         self.loss = loss
         self.solver = solver
@@ -244,7 +248,7 @@ class VLAModule(LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> list[Float[Tensor, "step size"]]:
         """Native actions for each sample, on the CPU."""
-        return [chunk.cpu() for chunk in self._predict(batch).cut()]
+        return [chunk.cpu() for chunk in self._predict(batch).cut(batch.sizes)]
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 (one of many forms that Lightning takes)
         """AdamW with a group per part, and for each group a schedule over the steps of the run."""

@@ -136,5 +136,5 @@ class TestErrors:
         actions = MaskedActions.pad([ARM, BASE])
         with pytest.raises(ShapeError, match=r"one entry per sample \(2\), got 1"):
             actions.cut([7])
-        with pytest.raises(ShapeError, match="sample 1 has 3 channels, got a space of 7"):
-            actions.cut([7, 7])
+        with pytest.raises(ShapeError, match="sample 0 has 7 channels, got a space of 3"):
+            actions.cut([3, 3])

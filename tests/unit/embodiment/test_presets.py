@@ -21,6 +21,7 @@ TABLE_2 = {  # name -> arms, channels
     "galaxea_r1": ("dual", 14),
     "airbot_mmk2": ("dual", 36),
     "human_hands": ("dual", 32),
+    "human_hands_camera": ("dual", 32),
     "navigation": (None, 3),
     "metaworld_sawyer": ("single", 4),
     "aloha_transfer": ("dual", 14),

@@ -33,9 +33,34 @@ def _is_vln_ce(path: Path) -> bool:
     return path.is_file() and path.name.endswith((".json", ".json.gz"))
 
 
+def _is_vitra(path: Path) -> bool:
+    from vla_kit.data.readers.vitra import is_vitra
+
+    files = [path] if path.is_file() else path.rglob("*.npz")
+    return any(is_vitra(file) for file in files)
+
+
+def _is_egodex(path: Path) -> bool:
+    if not _is_hdf5(path):
+        return False
+    from vla_kit.data.readers._hdf5_files import list_hdf5_files
+    from vla_kit.data.readers.egodex import is_egodex
+
+    return is_egodex(list_hdf5_files(path)[0])
+
+
+def _is_hot3d(path: Path) -> bool:
+    from vla_kit.data.readers.hot3d import is_hot3d
+
+    return is_hot3d(path)
+
+
 _FORMATS: Final[dict[str, tuple[Callable[[Path], bool], str, str]]] = {
     "LeRobot folder (meta/info.json)": (_is_lerobot, "vla_kit.data.readers.lerobot", "open_lerobot"),
     "RLDS folder (features.json beside *.tfrecord* files)": (_is_rlds, "vla_kit.data.readers.rlds", "RLDSSource"),
+    "VITRA episode or folder (*.npz)": (_is_vitra, "vla_kit.data.readers.vitra", "open_vitra"),
+    "HOT3D folder (mano_hand_pose_trajectory.jsonl)": (_is_hot3d, "vla_kit.data.readers.hot3d", "open_hot3d"),
+    "EgoDex file or folder (*.hdf5)": (_is_egodex, "vla_kit.data.readers.egodex", "open_egodex"),
     "HDF5 file or folder (*.hdf5, *.h5)": (_is_hdf5, "vla_kit.data.readers.hdf5", "open_hdf5"),
     "VLN-CE file (*.json, *.json.gz)": (_is_vln_ce, "vla_kit.data.readers.vln_ce_source", "open_vln_ce"),
 }
@@ -49,8 +74,8 @@ def open_source(
     """Open a data set of any format that vla-kit reads.
 
     A format is recognised by its files: LeRobot by `meta/info.json`, RLDS by `features.json` beside TFRecords, HDF5 and
-    VLN-CE by the suffix of a file. What is no path, but two words with a slash between them, is taken for a LeRobot
-    data set of the hub.
+    VLN-CE by the suffix of a file, and human hands by what the files hold (VITRA's arrays, HOT3D's lines, EgoDex's
+    joints). What is no path, but two words with a slash between them, is taken for a LeRobot data set of the hub.
 
     Args:
         root: Folder, file or hub id such as `lerobot/pusht`.

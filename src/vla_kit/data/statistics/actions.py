@@ -15,8 +15,10 @@ from vla_kit.actions import QuantileStats
 from vla_kit.data.episodes import EpisodeReader
 from vla_kit.data.jobs import Executor, SerialExecutor, episode_blocks
 from vla_kit.data.jobs._progress import with_progress
+from vla_kit.data.partly_known import PartlyKnown, known_of
 from vla_kit.data.statistics.cache import StatisticsCache
 from vla_kit.data.statistics.feature import EXACT_BYTES, FeatureStatistics
+from vla_kit.data.statistics.partial import PartialStatistics
 from vla_kit.errors import DataError, SettingError
 
 __all__ = ["ActionPart", "action_statistics", "merged_action_statistics", "merged_state_statistics"]
@@ -179,6 +181,7 @@ class _Survey:
     episodes: list[int]
     horizon: int | None
     recipe: dict[str, Any]
+    partly_known: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,6 +192,7 @@ class _Block:
     horizon: int | None
     size: int
     exact_bytes: int
+    partly_known: bool
 
 
 def _given(reader: EpisodeReader) -> EpisodeReader:
@@ -248,6 +252,7 @@ def _survey(part: ActionPart, of: _Numbers) -> _Survey:
             "episodes": "all" if episodes == everything else numbers,
             "horizon": horizon,
         },
+        partly_known=of == "actions" and isinstance(reader, PartlyKnown) and reader.partly_known,
     )
 
 
@@ -277,6 +282,7 @@ def _of_robot(
     if known is not None:
         return known
     fits = 4 * total * first.size <= exact_bytes
+    partly_known = any(survey.partly_known for survey in surveys)
     blocks = [
         _Block(
             open=survey.open,
@@ -285,30 +291,40 @@ def _of_robot(
             horizon=survey.horizon,
             size=survey.size,
             exact_bytes=exact_bytes if fits else 0,
+            partly_known=partly_known,
         )
         for survey in surveys
         for episodes in episode_blocks(survey.rows, _BLOCK_FRAMES, episodes=survey.episodes)
     ]
-    whole = FeatureStatistics(first.size, exact_bytes=exact_bytes)
+    whole: Any = (PartialStatistics if partly_known else FeatureStatistics)(first.size, exact_bytes=exact_bytes)
     for counted in with_progress(executor.map(_count, blocks), total=len(blocks), text=f"statistics of {name}: {of}"):
         whole.merge(counted)
-    stats = whole.summary()
+    stats: QuantileStats = whole.summary()
     if cache is not None:
         cache.store(recipe, stats.to_dict(), location=first.location)
     return stats
 
 
-def _count(block: _Block) -> FeatureStatistics:
+def _count(block: _Block) -> FeatureStatistics | PartialStatistics:
     reader = block.open()
     rows: list[ndarray] = []
+    known: list[ndarray] = []
     for index in block.episodes:
         steps = int(reader.num_steps[index])
         if block.of == "states":
             rows += [reader.states(index, 0, steps).numpy()] if steps else []
-        elif block.horizon is None:
-            rows.append(reader.actions(index).numpy())
-        else:
-            rows += [reader.chunk(index, start, block.horizon).numpy() for start in range(steps)]
+            continue
+        chunks = [(0, steps)] if block.horizon is None else [(start, block.horizon) for start in range(steps)]
+        for start, horizon in chunks if steps else ():
+            rows.append(reader.chunk(index, start, horizon).numpy())
+            if block.partly_known:
+                of_chunk = known_of(reader, index, start, horizon)
+                known.append(np.ones(rows[-1].shape, dtype=bool) if of_chunk is None else of_chunk.numpy())
+    frames = np.concatenate([np.empty((0, block.size), dtype=np.float32), *rows])
+    if block.partly_known:
+        partly = PartialStatistics(block.size, exact_bytes=block.exact_bytes)
+        partly.add(frames, np.concatenate([np.empty((0, block.size), dtype=bool), *known]))
+        return partly
     counted = FeatureStatistics(block.size, exact_bytes=block.exact_bytes)
-    counted.add(np.concatenate([np.empty((0, block.size), dtype=np.float32), *rows]))
+    counted.add(frames)
     return counted

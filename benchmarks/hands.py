@@ -1,0 +1,208 @@
+"""What is lost between a real episode of a human hand and the actions of a policy, and what a tiny policy learns of it.
+
+Run: python benchmarks/hands.py EPISODE.npz [--steps 300] [--results docs/results/hands.json]
+
+EPISODE.npz is VITRA's example episode (25 frames of a right hand; real data, so it lies outside the project). Figures:
+
+- `chain_closure`: how far the chain camera, world, wrist of the file is from closing.
+- `wrist_error_cm`, `wrist_error_deg`: the episode into actions and back out, wrists of every chunk in both frames.
+- `eigengrasp_error_deg`: ten weights and back, mean over joints; fitted on the whole episode, and on its first 17
+  frames for the last 8. `per_joint_deg` has every joint.
+- `retargeting`: joints alone in place of rotations, as EgoDex has them, against the annotated rotations; and on
+  synthetic hands whose pose is known, with bones of other proportions.
+- `policy`: a tiny model that sees no picture, trained on chunks of the first 17 frames and asked for chunks that begin
+  later; beside it the error of a hand that does not move. One episode teaches a mean motion and no more: it shows that
+  the parts fit together, not skill.
+
+The last line of the output is JSON.
+"""
+
+import argparse
+import json
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.optim import AdamW
+
+from record import provenance, write_results
+from vla_kit.actions import (
+    FINGER_JOINTS,
+    REST_BONES,
+    EigengraspBasis,
+    QuantileNormalizer,
+    QuantileStats,
+    decode_hands,
+    hand_points,
+    joint_angles_between,
+    retarget_points,
+    rotation_angle,
+    to_matrix,
+)
+from vla_kit.backbones.tiny import tiny_qwen3_vl
+from vla_kit.data import ChunkDataset, Collate, RobotReader, hand_columns
+from vla_kit.data.hand_grasps import fit_eigengrasps
+from vla_kit.data.readers.vitra import open_vitra, read_vitra, vitra_chain_error
+from vla_kit.embodiment import EmbodimentPrompter, preset
+from vla_kit.flow import BetaTime, Euler
+from vla_kit.heads import AnchoredHead, DiTHead
+from vla_kit.losses import FlowMatchingLoss
+from vla_kit.metrics.hand_error import HandError
+from vla_kit.policy import predict_actions
+
+HORIZON = 8
+TRAINED = 17  # frames; chunks that begin later are held out
+
+
+def main() -> None:
+    """Measure, print and record."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("episode", type=Path)
+    parser.add_argument("--steps", type=int, default=300, help="optimiser steps of the tiny policy; 0 for none")
+    parser.add_argument("--results", type=Path, help="file of docs/results to write the figures to")
+    settings = parser.parse_args()
+    torch.manual_seed(0)
+    basis = fit_eigengrasps([open_vitra(settings.episode)])
+    figures: dict[str, Any] = {"chain_closure": vitra_chain_error(settings.episode)}
+    figures |= round_trip(settings.episode, basis)
+    figures |= grasps(settings.episode, basis)
+    figures["retargeting"] = retargeting(settings.episode)
+    if settings.steps:
+        figures["policy"] = policy(settings.episode, basis, steps=settings.steps)
+    if settings.results:
+        write_results(settings.results, figures | provenance())
+    print(json.dumps({"name": "hands", **figures}))
+
+
+def round_trip(path: Path, basis: EigengraspBasis) -> dict[str, float]:
+    """Largest error of the wrist over every chunk of the episode, relative to wrist and to camera."""
+    record, away, turned = read_vitra(path), 0.0, 0.0
+    for relative_to in ("wrist", "camera"):
+        reader = reader_of(path, basis, relative_to)
+        for frame in range(int(reader.num_steps[0])):
+            start = record.right.wrist[frame] if relative_to == "wrist" else record.camera[frame]
+            starts = torch.from_numpy(np.stack([np.eye(4), start]))
+            found = decode_hands(reader.chunk(0, frame, 16).double(), start=starts, basis=basis)[0][:, 1]
+            expected = torch.from_numpy(record.right.wrist[frame + 1 :][: len(found)])
+            away = max(away, 100 * float((found[:, :3, 3] - expected[:, :3, 3]).norm(dim=-1).max()))
+            angles = rotation_angle(found[:, :3, :3].mT @ expected[:, :3, :3])
+            turned = max(turned, float(torch.rad2deg(angles).max()))
+    return {"wrist_error_cm": away, "wrist_error_deg": turned}
+
+
+def grasps(path: Path, basis: EigengraspBasis) -> dict[str, Any]:
+    """Error of ten weights, on the poses that they were fitted to and on others of the same episode."""
+    fingers = torch.from_numpy(read_vitra(path).right.fingers)
+    with tempfile.TemporaryDirectory() as folder:
+        first = fit_eigengrasps([open_vitra(first_frames(path, Path(folder)))])
+    error = basis.reconstruction_error(fingers)
+    return {
+        "eigengrasp_error_deg": float(error.mean()),
+        "eigengrasp_error_deg_held_out": float(first.reconstruction_error(fingers[TRAINED:]).mean()),
+        "per_joint_deg": {name: round(float(angle), 4) for name, angle in zip(FINGER_JOINTS, error, strict=True)},
+    }
+
+
+def first_frames(path: Path, folder: Path) -> Path:
+    """The episode without the frames that are held out."""
+    arrays = dict(np.load(path))
+    cut = {key: value[:TRAINED] if len(value) == len(arrays["extrinsics"]) else value for key, value in arrays.items()}
+    np.savez(folder / "first.npz", **cut)
+    return folder / "first.npz"
+
+
+def retargeting(path: Path) -> dict[str, float]:
+    """Mean error of poses that are made of points."""
+    record = read_vitra(path).right
+    wrist, fingers = torch.from_numpy(record.wrist), torch.from_numpy(record.fingers)
+    joints = torch.from_numpy(np.load(path)["right/joints_worldspace"])
+    figures = {f"real_{name}": value for name, value in errors(joints, wrist, fingers).items()}
+    generator = torch.Generator().manual_seed(0)
+    bent = fingers[torch.randint(len(fingers), (500,), generator=generator)]
+    bent = bent + 0.1 * torch.randn(bent.shape, generator=generator, dtype=bent.dtype)
+    turns = torch.randn(500, 3, generator=generator, dtype=torch.float64)
+    pose = torch.eye(4, dtype=torch.float64).repeat(500, 1, 1)
+    pose[:, :3, :3] = to_matrix(turns, "axis_angle")
+    figures |= {f"synthetic_{name}": value for name, value in errors(hand_points(pose, bent), pose, bent).items()}
+    bones = torch.tensor(list(REST_BONES.values()), dtype=torch.float64) / 1000
+    other = bones * (1 + 0.1 * torch.randn(bones.shape, generator=generator, dtype=bones.dtype))
+    points = hand_points(pose, bent, bones=other)
+    return figures | {f"other_bones_{name}": value for name, value in errors(points, pose, bent).items()}
+
+
+def errors(points: torch.Tensor, wrist: torch.Tensor, fingers: torch.Tensor) -> dict[str, float]:
+    """Of the wrist, and of the finger joints without and with the thumb's [degree]."""
+    found, bent = retarget_points(points)
+    joints = joint_angles_between(bent, fingers)
+    return {
+        "wrist_deg": float(torch.rad2deg(rotation_angle(found[:, :3, :3].mT @ wrist[:, :3, :3])).mean()),
+        "fingers_deg": float(joints[:, :12].mean()),
+        "thumb_deg": float(joints[:, 12:].mean()),
+    }
+
+
+def policy(path: Path, basis: EigengraspBasis, *, steps: int) -> dict[str, float]:
+    """Train on chunks of the first frames, ask for chunks of the last ones."""
+    prompter = EmbodimentPrompter([preset("human_hands", chunk_size=HORIZON)])
+    with tempfile.TemporaryDirectory() as folder:
+        trained = ChunkDataset(reader_of(first_frames(path, Path(folder)), basis, "wrist"), horizon=HORIZON)
+        known = [trained[index] for index in range(len(trained))]
+    whole = ChunkDataset(reader_of(path, basis, "wrist"), horizon=HORIZON)
+    asked = [whole[index] for index in range(TRAINED, len(whole))]
+    words = asked[0].instruction
+    known = [replace(sample, instruction=words) for sample in known]
+    backbone = tiny_qwen3_vl(corpus=[words], view_tags=["ego"], image_size=32, hidden=32)
+    size = {"context_width": 32, "channels": 32, "width": 64, "depth": 1, "num_heads": 2, "mlp_hidden": 128}
+    head = AnchoredHead(DiTHead(**size), context_width=32, horizon=HORIZON)
+    frames = np.concatenate([sample.actions[sample.real[:, 16]].numpy() for sample in known])
+    stats = QuantileStats.from_frames(frames)
+    normalizer = QuantileNormalizer({"human_hands": stats}, spaces={"human_hands": preset("human_hands").action_space})
+    collate, loss = Collate(backbone.prepare, prompter=prompter, channels=32), FlowMatchingLoss(BetaTime(), draws=8)
+    optimizer = AdamW([*backbone.parameters(), *head.parameters()], lr=2e-3)
+    batch = collate(known)
+    actions = normalizer.normalize(batch.actions, batch.embodiments)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss(head, actions, backbone(batch.backbone_inputs)).mean().backward()
+        optimizer.step()
+    backbone.eval(), head.eval()
+    metric, still = HandError(basis), HandError(basis)
+    batch = collate(asked)
+    with torch.inference_mode():
+        native = predict_actions(
+            batch.backbone_inputs,
+            batch.actions.mask,
+            batch.embodiments,
+            backbone=backbone,
+            head=head,
+            normalizer=normalizer,
+            solver=Euler(steps=10),
+        )
+    motionless = batch.actions.values.clone()
+    motionless[..., 16:22] = 0  # the wrist stays; its fingers are not compared
+    metric.update(native.values, batch.actions.values, batch.actions.mask)
+    still.update(motionless, batch.actions.values, batch.actions.mask)
+    found, stayed = metric.compute(), still.compute()
+    return {
+        "wrist_error_cm": float(found["wrist_cm"]),
+        "zero_motion_cm": float(stayed["wrist_cm"]),
+        "wrist_error_deg": float(found["wrist_deg"]),
+        "zero_motion_deg": float(stayed["wrist_deg"]),
+        "joint_error_deg": float(found["joint_deg"]),
+        "chunks": len(asked),
+        "steps": steps,
+    }
+
+
+def reader_of(path: Path, basis: EigengraspBasis, relative_to: str) -> RobotReader:
+    with tempfile.TemporaryDirectory() as folder:
+        basis.save(Path(folder) / "basis.safetensors")
+        source = open_vitra(path, basis=str(Path(folder) / "basis.safetensors"))
+    return RobotReader(source, embodiment="human_hands", actions=hand_columns(relative_to))
+
+
+if __name__ == "__main__":
+    main()
