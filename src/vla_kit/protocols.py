@@ -4,13 +4,22 @@ A part satisfies a contract by its methods; nothing is inherited.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Generator, Tensor
 
-__all__ = ["Backbone", "Context", "Observation", "TimeSampler", "VelocityField"]
+__all__ = [
+    "Backbone",
+    "Context",
+    "Conversation",
+    "Message",
+    "Observation",
+    "Picture",
+    "TimeSampler",
+    "VelocityField",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +40,48 @@ class Observation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """An image or a video within a message.
+
+    Args:
+        pixels: RGB, uint8 in [0, 255]: an image, or the frames of a video, oldest first.
+        view: Tag of the camera, whose boundary tokens then stand around the picture; None for a picture of no camera.
+        instant: Place in time among the pictures of a message, 0 for the oldest; its frame tag then stands before the
+            first picture of the instant. None for pictures without an order in time.
+        rate_hz: Frames per second of a video; None for an image.
+    """
+
+    pixels: UInt8[Tensor, "*frame 3 height image_width"]
+    view: str | None = None
+    instant: int | None = None
+    rate_hz: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One turn of a conversation.
+
+    Args:
+        role: Who speaks.
+        content: Text and pictures in the order in which they are read; nothing is put between them.
+    """
+
+    role: Literal["system", "user", "assistant"]
+    content: tuple[str | Picture, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conversation:
+    """What a vision-language model reads and answers. The turns of the assistant are what it learns to say.
+
+    Args:
+        messages: At least one, in order; a system message, if any, comes first.
+    """
+
+    messages: tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
     """What a backbone knows about a batch of observations: the tokens that condition the action head.
 
@@ -39,6 +90,8 @@ class Context:
         mask: True where a token is real. Whatever stands in a padded token changes nothing.
         position_ids: Rotary positions on the axes (time, height, width); text has three equal entries.
         logits: Next-token logits where the caller asked for them.
+        language_loss: Mean next-token loss of the labelled tokens [nat], where the inputs hold labels; 0 with a graph
+            where they hold them and none is to be learned.
         embodiments: Robot of each sample, for heads that have parts for single robots; the caller of a backbone adds
             it with `dataclasses.replace`. Empty where nobody needs it.
         state: Normalised state of each robot, for heads that read it; None where nobody needs it.
@@ -49,9 +102,25 @@ class Context:
     mask: Bool[Tensor, "batch token"]
     position_ids: Int[Tensor, "3 batch token"]
     logits: Float[Tensor, "batch token vocabulary"] | None = None
+    language_loss: Float[Tensor, ""] | None = None
     embodiments: tuple[str, ...] = ()
     state: Float[Tensor, "batch channel"] | None = None
     state_mask: Bool[Tensor, "batch channel"] | None = None
+
+    def leading(self, samples: int, *, tokens: int) -> "Context":
+        """The first samples, as far as their tokens go: what a head needs where robots stand before conversations.
+
+        Args:
+            samples: How many; `embodiments` and states are those of these alone already and stay as they are.
+            tokens: Longest of them [token]; what lies beyond must be padding.
+        """
+        return replace(
+            self,
+            hidden=self.hidden[:samples, :tokens],
+            mask=self.mask[:samples, :tokens],
+            position_ids=self.position_ids[:, :samples, :tokens],
+            logits=None if self.logits is None else self.logits[:samples, :tokens],
+        )
 
 
 @runtime_checkable
@@ -60,6 +129,8 @@ class Backbone(Protocol):
 
     `prepare` is pure preprocessing (tokens, patches): it runs in data workers and returns CPU tensors whose first
     axis need not be the batch. Calling the backbone runs the network. The split lets a data loader overlap the two.
+
+    A backbone without a language head refuses conversations and labels.
     """
 
     @property
@@ -67,12 +138,18 @@ class Backbone(Protocol):
         """Features of one context token."""
         ...
 
-    def prepare(self, observations: Sequence[Observation]) -> dict[str, Tensor]:
-        """Turn observations into the tensors that `__call__` takes."""
+    def prepare(
+        self, observations: Sequence[Observation | Conversation], *, with_labels: bool = False
+    ) -> dict[str, Tensor]:
+        """Turn observations, conversations or both into the tensors that `__call__` takes.
+
+        `with_labels` adds `labels`: the answers of the conversations, and nothing of the observations. Every batch of a
+        run that learns language asks for them, also one without a conversation, so that all processes do the same work.
+        """
         ...
 
     def __call__(self, inputs: Mapping[str, Tensor], *, with_logits: bool = False) -> Context:
-        """Run the network; `with_logits` asks for next-token logits too."""
+        """Run the network; `with_logits` asks for next-token logits too, `labels` among the inputs for their loss."""
         ...
 
 

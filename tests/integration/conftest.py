@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
+from vla_kit.data.conversations import caption_record, driving_record, question_record, write_records
 from vla_kit.data.hand_grasps import fit_eigengrasps
 from vla_kit.data.lerobot_writer import LeRobotWriter
 from vla_kit.data.readers.vitra import open_vitra
@@ -29,7 +31,9 @@ def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for file in sorted((EXAMPLE / "configs" / "data").glob("*.yaml")):
         config = yaml.safe_load(file.read_text())
         robots = _robots(config)
-        for one in config["data"]["init_args"]["sets"]:
+        for one in config["data"]["init_args"].get("conversations", ()):
+            _write_conversations(folder / one["path"], rng)
+        for one in config["data"]["init_args"].get("sets", ()):
             if one["root"] in written:
                 continue
             written.add(one["root"])
@@ -57,6 +61,20 @@ def _write_hands(folder: Path, one: dict[str, Any]) -> None:
     for seed in (0, 1):
         write_vitra(folder / one["root"] / f"{seed}.npz", steps=12, seed=seed)
     fit_eigengrasps([open_vitra(folder / one["root"])]).save(folder / one["options"]["basis"])
+
+
+def _write_conversations(path: Path, rng: np.random.Generator) -> None:
+    """A caption, a question about two cameras and one without a picture."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)).save(path.parent / "noise.png")
+    write_records(
+        [
+            caption_record("noise.png", "coloured noise"),
+            driving_record({"cam_high": "noise.png", "ego": "noise.png"}, "Is it safe?", "No, nothing can be seen."),
+            question_record([], "What is 2 + 2?", "4"),
+        ],
+        path,
+    )
 
 
 def _robots(config: dict[str, Any]) -> dict[str, tuple[float, int, int]]:

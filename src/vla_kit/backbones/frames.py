@@ -26,12 +26,14 @@ class ViewFrames:
         frames: One image, or the frames of a video, oldest first.
         video: Whether the frames are a video.
         before: Text before the boundary, such as a frame tag.
+        rate_hz: Frames per second of a video, where it has its own.
     """
 
     tag: str
     frames: UInt8[Tensor, "frame 3 height image_width"]
     video: bool = False
     before: str = ""
+    rate_hz: float | None = None
 
 
 def as_images(views: Mapping[str, UInt8[Tensor, "*frame 3 height image_width"]]) -> list[ViewFrames]:

@@ -3,6 +3,7 @@
 import copy
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -19,13 +20,16 @@ from vla_kit.backbones._pretrained import (
     refuse_adapters,
     set_gradient_checkpointing,
 )
+from vla_kit.backbones.chat import answer_labels, as_template_messages, pictures, render_chat
 from vla_kit.backbones.frames import ViewFrames, as_images
 from vla_kit.backbones.images import view_image
 from vla_kit.backbones.qwen_vl import add_view_tokens
 from vla_kit.backbones.vocabulary import tokenizer_from_tensor, tokenizer_to_tensor
 from vla_kit.embodiment.views import view_tokens, wrap_view
 from vla_kit.errors import CheckpointError, SettingError, ShapeError
-from vla_kit.protocols import Context, Observation
+from vla_kit.losses import projected_next_token_loss
+from vla_kit.losses.language import IGNORED_LABEL
+from vla_kit.protocols import Context, Conversation, Observation, Picture
 
 __all__ = ["ImageTextBackbone"]
 
@@ -39,11 +43,13 @@ class ImageTextBackbone(nn.Module):
     Frames of a history are images, instant by instant, oldest first, each behind its frame tag (see `as_images`).
     The model's own processor sets the size of images, replaces the placeholder, and may add tokens of its own
     (PaliGemma's puts the start token after the last image and a line end after the prompt). An observation without
-    views goes to the tokenizer alone. Padding is on the right. Positions count along the sequence and are equal on the
-    three axes of `Context`; a Qwen model has positions of its own and belongs in `QwenVLBackbone`.
+    views goes to the tokenizer alone. Conversations are written by the processor's chat template, and their answers
+    labelled, see `answer_labels`; their pictures are images. Padding is on the right. Positions count along the
+    sequence and are equal on the three axes of `Context`; a Qwen model has positions of its own and belongs in
+    `QwenVLBackbone`.
 
     Whether a token sees the tokens after it is the model's rule: PaliGemma's prompt is attended in both directions, so
-    a next-token loss on its logits would be shown the answers.
+    a next-token loss on its logits would be shown the answers. It has no chat template, and conversations are refused.
 
     Args:
         model: Image-text-to-text model of transformers, with one position per token.
@@ -180,32 +186,42 @@ class ImageTextBackbone(nn.Module):
         vocabulary: Tokenizer = self.processor.tokenizer.backend_tokenizer
         return vocabulary
 
-    def prepare(self, observations: Sequence[Observation]) -> dict[str, Tensor]:
+    def prepare(
+        self, observations: Sequence[Observation | Conversation], *, with_labels: bool = False
+    ) -> dict[str, Tensor]:
         """Tokens, positions and pixels of a batch, on the CPU; no network.
 
         Args:
             observations: At least one; samples may have different views, or none.
+            with_labels: Whether to say which tokens a language loss asks for.
 
         Returns:
             `input_ids` [batch token], `attention_mask` [batch token] bool, `position_ids` [axis batch token] and what
-            else the processor makes for the model, such as `pixel_values` in the family's own layout.
+            else the processor makes for the model, such as `pixel_values` in the family's own layout. With labels also
+            `labels` [batch token]: the token where it is an answer's, else -100, unshifted.
 
         Raises:
             ShapeError: If there is no observation, or a view is neither `[3, height, width]` nor
                 `[frame, 3, height, width]`.
             DtypeError: If an image is not uint8.
-            SettingError: If a view tag is not in the vocabulary, a prompt contains the placeholder of an image, or a
-                sequence is empty or longer than the context.
+            SettingError: If a view tag is not in the vocabulary, a prompt or message contains the placeholder of an
+                image, a sequence is empty or longer than the context, or a conversation holds a video or cannot be
+                written by the chat template.
         """
         if not observations:
             raise ShapeError("observations must hold at least one observation, got 0. Drop empty batches.")
-        shown = [
-            as_images({tag: view_image(tag, view, None) for tag, view in one.views.items()}) for one in observations
-        ]
-        texts = [
-            self._text(one.prompt, own, index) for index, (one, own) in enumerate(zip(observations, shown, strict=True))
-        ]
-        images = [[entry.frames[0] for entry in own] for own in shown]
+        texts, images, answers = [], [], []
+        for index, one in enumerate(observations):
+            if isinstance(one, Conversation):
+                text, spans = self._chat(one, index)
+                own = [view_image(picture.view or "picture", picture.pixels, None) for picture in pictures(one)]
+            else:
+                shown = as_images({tag: view_image(tag, view, None) for tag, view in one.views.items()})
+                text, spans = self._text(one.prompt, shown, index), []
+                own = [entry.frames[0] for entry in shown]
+            texts.append(text)
+            images.append(own)
+            answers.append(spans)
         seeing = [index for index, views in enumerate(images) if views]
         blind = [index for index, views in enumerate(images) if not views]
         parts: list[tuple[list[int], Mapping[str, Tensor]]] = []
@@ -234,6 +250,12 @@ class ImageTextBackbone(nn.Module):
                     f"prompt and views must make 1 to {self.context_length} tokens, got {count} in observation "
                     f"{index}. Shorten the prompt, use fewer views, or a model with a longer context."
                 )
+        if with_labels:
+            whole["labels"] = torch.full_like(whole["input_ids"], IGNORED_LABEL)
+            for index, spans in enumerate(answers):
+                if spans:
+                    real = mask[index]
+                    whole["labels"][index, real] = self._labels(texts[index], spans, whole["input_ids"][index, real])
         positions = torch.where(mask, mask.long().cumsum(1) - 1, 0)
         extra = {
             name: tensor
@@ -248,10 +270,11 @@ class ImageTextBackbone(nn.Module):
 
         Args:
             inputs: What `prepare` returned, on any device.
-            with_logits: Whether to run the language head too.
+            with_logits: Whether to run the language head on every token.
 
         Returns:
-            States, mask and positions. The vision tower does not run for a batch without images.
+            States, mask and positions, and the language loss where the inputs hold labels; for it the language head
+            runs on the labelled tokens alone. The vision tower does not run for a batch without images.
         """
         embedding = self.model.get_input_embeddings().weight
         tensors = {
@@ -261,13 +284,15 @@ class ImageTextBackbone(nn.Module):
             for name, tensor in inputs.items()
         }
         position_ids = tensors.pop("position_ids")  # padding is on the right, so the model's own count is the same
+        labels = tensors.pop("labels", None)
         output = self.model.model(**tensors, use_cache=False, output_hidden_states=self.layer != -1)
-        last = output.last_hidden_state
+        last, head = output.last_hidden_state, self.model.get_output_embeddings()
         return Context(
             hidden=last if self.layer == -1 else output.hidden_states[self.layer],
             mask=tensors["attention_mask"],
             position_ids=position_ids,
-            logits=self.model.get_output_embeddings()(last) if with_logits else None,
+            logits=head(last) if with_logits else None,
+            language_loss=None if labels is None else projected_next_token_loss(last, labels, project=head),
         )
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -330,13 +355,66 @@ class ImageTextBackbone(nn.Module):
             raise SettingError(
                 f"prompt must not contain {placeholder!r}, got it in observation {index}. Give images as views."
             )
-        for entry in shown:
-            if any(self.tokenizer.token_to_id(token) is None for token in view_tokens(entry.tag)):
+        self._check_views([entry.tag for entry in shown], index)
+        return "".join(entry.before + wrap_view(entry.tag, placeholder) for entry in shown) + prompt
+
+    def _check_views(self, tags: Sequence[str], index: int) -> None:
+        for tag in tags:
+            if any(self.tokenizer.token_to_id(token) is None for token in view_tokens(tag)):
                 raise SettingError(
-                    f"views must have tags of the vocabulary, got {entry.tag!r} in observation {index}. "
+                    f"views must have tags of the vocabulary, got {tag!r} in observation {index}. "
                     "Name it in view_tags when the backbone is built."
                 )
-        return "".join(entry.before + wrap_view(entry.tag, placeholder) for entry in shown) + prompt
+
+    def _chat(self, conversation: Conversation, index: int) -> tuple[str, list[tuple[int, int]]]:
+        """Text of a conversation, and where in it the answers stand."""
+        if self.processor.chat_template is None:
+            raise SettingError(
+                f"processor must have a chat template where a batch holds conversations, got none and one in "
+                f"observation {index}. Use a model that was trained to chat."
+            )
+        placeholder = self.processor.image_token
+        for part in (part for message in conversation.messages for part in message.content):
+            if isinstance(part, str) and placeholder in part:
+                raise SettingError(
+                    f"messages must not contain {placeholder!r}, got it in observation {index}. "
+                    "Give images as pictures."
+                )
+            if isinstance(part, Picture) and part.pixels.ndim != 3:
+                raise SettingError(
+                    f"pictures must be images, got a video in observation {index}. Give its frames as images."
+                )
+        self._check_views([picture.view for picture in pictures(conversation) if picture.view is not None], index)
+        messages = as_template_messages(conversation, parts_alone=True)
+        text, answers = render_chat(messages, apply=partial(self.processor.apply_chat_template, tokenize=False))
+        tokenizer = self.processor.tokenizer
+        first = tokenizer.bos_token
+        if first and text.startswith(first) and tokenizer("").input_ids[:1] == [tokenizer.bos_token_id]:
+            # template and tokenizer would both begin the text; transformers lets the template alone do it
+            text, answers = text[len(first) :], [(start - len(first), end - len(first)) for start, end in answers]
+        return text, answers
+
+    def _labels(self, text: str, answers: Sequence[tuple[int, int]], ids: Tensor) -> Tensor:
+        """Labels of the tokens of one sample, in which the processor has put runs of tokens for the placeholders."""
+        encoded = self.tokenizer.encode(text, add_special_tokens=False)
+        special = {number for number, token in self.tokenizer.get_added_tokens_decoder().items() if token.special}
+        marked = answer_labels(encoded.ids, encoded.offsets, answers, special=special)
+        image = self.tokenizer.token_to_id(self.processor.image_token)
+        labels, whole, end = torch.full_like(ids, IGNORED_LABEL), ids.tolist(), len(ids)
+        borders = [place for place, token in enumerate(encoded.ids) if token == image]
+        for begin, stop in reversed(list(zip([0, *(place + 1 for place in borders)], [*borders, None], strict=True))):
+            chunk, wanted = encoded.ids[begin:stop], marked[begin:stop]
+            if all(label == IGNORED_LABEL for label in wanted):
+                continue
+            start = next((at for at in range(end - len(chunk), -1, -1) if whole[at : at + len(chunk)] == chunk), None)
+            if start is None:
+                raise SettingError(
+                    f"processor must leave the text between images as it is, got other tokens for {text!r}. Use "
+                    "QwenVLBackbone for Qwen, or another model."
+                )
+            labels[start : start + len(chunk)] = torch.tensor(wanted)
+            end = start
+        return labels
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
         apply_keeping_rotary(self, lambda: super(ImageTextBackbone, self)._apply(fn, recurse))

@@ -1,12 +1,14 @@
 """Qwen2.5-VL, Qwen3-VL and Qwen3.5 of transformers as the backbone of a policy."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
 from tokenizers import AddedToken, Tokenizer
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from transformers import (
     AutoImageProcessor,
     AutoTokenizer,
@@ -24,11 +26,13 @@ from vla_kit.backbones._pretrained import (
     set_gradient_checkpointing,
 )
 from vla_kit.backbones.frames import HistoryLayout
+from vla_kit.backbones.packing import PerSample, packed_masks
 from vla_kit.backbones.qwen_inputs import QwenInputs
 from vla_kit.backbones.vocabulary import tokenizer_from_tensor, tokenizer_to_tensor
 from vla_kit.embodiment.views import view_tokens
 from vla_kit.errors import CheckpointError, SettingError
-from vla_kit.protocols import Context, Observation
+from vla_kit.losses import projected_next_token_loss
+from vla_kit.protocols import Context, Conversation, Observation
 
 __all__ = ["QwenVLBackbone", "add_view_tokens"]
 
@@ -92,6 +96,10 @@ class QwenVLBackbone(nn.Module):
             keeping them: less memory, more time, the same gradients.
         history: How a view of several frames enters the sequence, see `QwenInputs`: `images`, each frame an image
             behind a frame tag, or `video`, through the model's own temporal patches.
+        chat_template: Jinja template that writes conversations; `None` refuses them. `from_pretrained` takes that of
+            the model.
+        row_tokens: Pack samples into rows of at most so many tokens instead of padding each, for batches of texts of
+            different lengths. What the samples get is what they get alone.
 
     Raises:
         SettingError: If `model` is of another family, `layer` is no layer of it, `image_size` does not fit the patches,
@@ -123,6 +131,8 @@ class QwenVLBackbone(nn.Module):
         layer: int = -1,
         gradient_checkpointing: bool = False,
         history: HistoryLayout = "images",
+        chat_template: str | None = None,
+        row_tokens: int | None = None,
     ) -> None:
         super().__init__()
         family = model.config.model_type
@@ -160,7 +170,13 @@ class QwenVLBackbone(nn.Module):
             history=history,
             video_token_id=model.config.video_token_id,
             tokens_per_second=vision.tokens_per_second if family == "qwen2_5_vl" else None,
+            chat_template=chat_template,
+            row_tokens=row_tokens,
         )
+        if row_tokens is not None:
+            for layer_part in model.model.language_model.layers:
+                if hasattr(layer_part, "linear_attn"):
+                    layer_part.linear_attn = PerSample(layer_part.linear_attn)
 
     @classmethod
     def from_pretrained(
@@ -172,6 +188,7 @@ class QwenVLBackbone(nn.Module):
         layer: int = -1,
         gradient_checkpointing: bool = False,
         history: HistoryLayout = "images",
+        row_tokens: int | None = None,
         dtype: Literal["float32", "bfloat16", "float16", "auto"] = "auto",
         attention: str = "sdpa",
         revision: str | None = None,
@@ -185,6 +202,7 @@ class QwenVLBackbone(nn.Module):
             layer: As in the constructor.
             gradient_checkpointing: As in the constructor.
             history: As in the constructor.
+            row_tokens: As in the constructor.
             dtype: Of the parameters; `auto` keeps what the checkpoint says.
             attention: Attention implementation of transformers: `eager`, `sdpa`, `flash_attention_2` or another.
             revision: Branch, tag or commit of a hub id.
@@ -198,7 +216,8 @@ class QwenVLBackbone(nn.Module):
             OSError: If `source` is neither a complete folder nor a reachable hub id.
         """
         model = load_model(source, dtype=dtype, attention=attention, revision=revision)
-        return cls._load_rest(model, source, revision, view_tags, image_size, layer, gradient_checkpointing, history)
+        settings = (view_tags, image_size, layer, gradient_checkpointing, history, row_tokens)
+        return cls._load_rest(model, source, revision, *settings)
 
     @classmethod
     def from_config(
@@ -210,6 +229,7 @@ class QwenVLBackbone(nn.Module):
         layer: int = -1,
         gradient_checkpointing: bool = False,
         history: HistoryLayout = "images",
+        row_tokens: int | None = None,
         attention: str = "sdpa",
         revision: str | None = None,
     ) -> "QwenVLBackbone":
@@ -222,6 +242,7 @@ class QwenVLBackbone(nn.Module):
             layer: As in the constructor.
             gradient_checkpointing: As in the constructor.
             history: As in the constructor.
+            row_tokens: As in the constructor.
             attention: Attention implementation of transformers.
             revision: Branch, tag or commit of a hub id.
 
@@ -231,7 +252,8 @@ class QwenVLBackbone(nn.Module):
             OSError: If `source` is neither a complete folder nor a reachable hub id.
         """
         model = random_model(source, attention=attention, revision=revision)
-        return cls._load_rest(model, source, revision, view_tags, image_size, layer, gradient_checkpointing, history)
+        settings = (view_tags, image_size, layer, gradient_checkpointing, history, row_tokens)
+        return cls._load_rest(model, source, revision, *settings)
 
     @classmethod
     def _load_rest(
@@ -244,8 +266,10 @@ class QwenVLBackbone(nn.Module):
         layer: int,
         gradient_checkpointing: bool,
         history: HistoryLayout,
+        row_tokens: int | None,
     ) -> "QwenVLBackbone":
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision).backend_tokenizer
+        saved = AutoTokenizer.from_pretrained(source, revision=revision)
+        tokenizer = saved.backend_tokenizer
         add_view_tokens(model, tokenizer, view_tags)
         return cls(
             model,
@@ -255,6 +279,8 @@ class QwenVLBackbone(nn.Module):
             layer=layer,
             gradient_checkpointing=gradient_checkpointing,
             history=history,
+            chat_template=saved.chat_template,
+            row_tokens=row_tokens,
         )
 
     @property
@@ -267,34 +293,52 @@ class QwenVLBackbone(nn.Module):
         """The vocabulary in use."""
         return self.inputs.tokenizer
 
-    def prepare(self, observations: Sequence[Observation]) -> dict[str, Tensor]:
+    def prepare(
+        self, observations: Sequence[Observation | Conversation], *, with_labels: bool = False
+    ) -> dict[str, Tensor]:
         """Tokens, positions and patches of a batch, on the CPU; see `QwenInputs`, which does it without the network.
 
         Args:
-            observations: At least one.
+            observations: At least one, with conversations among them or not.
+            with_labels: Whether to say which tokens a language loss asks for.
         """
-        return self.inputs(observations)
+        return self.inputs(observations, with_labels=with_labels)
 
     def forward(self, inputs: Mapping[str, Tensor], *, with_logits: bool = False) -> Context:
         """Run the model.
 
         Args:
             inputs: What `prepare` returned, on any device.
-            with_logits: Whether to run the language head too.
+            with_logits: Whether to run the language head on every token.
 
         Returns:
-            States, mask and the rotary positions that the model used. The vision tower does not run
-            for a batch without images.
+            States, mask and the rotary positions that the model used, and the language loss where the inputs hold
+            labels; for it the language head runs on the labelled tokens alone. The vision tower does not run for a
+            batch without images, unless its weights are divided among processes and there are labels.
         """
         device = self.model.get_input_embeddings().weight.device
         tensors = {name: tensor.to(device, non_blocking=True) for name, tensor in inputs.items()}
-        output = self.model.model(**tensors, use_cache=False, output_hidden_states=self.layer != -1)
+        labels, places = tensors.pop("labels", None), tensors.pop("places", None)
+        mask, positions = tensors["attention_mask"], tensors["position_ids"]
+        known: dict[str, Any] = dict(tensors)
+        if places is not None:
+            known = self._apart(tensors)
+            positions = positions.flatten(1)[:, places]
+        with nullcontext() if labels is None else self._looking(tensors):
+            output = self.model.model(**known, use_cache=False, output_hidden_states=self.layer != -1)
         last = output.last_hidden_state
+        hidden = last if self.layer == -1 else output.hidden_states[self.layer]
+        head = self.model.lm_head
+        logits = head(last) if with_logits else None
+        if places is not None:
+            hidden = hidden.flatten(0, 1)[places]
+            logits = None if logits is None else logits.flatten(0, 1)[places]
         return Context(
-            hidden=last if self.layer == -1 else output.hidden_states[self.layer],
-            mask=tensors["attention_mask"],
-            position_ids=tensors["position_ids"],
-            logits=self.model.lm_head(last) if with_logits else None,
+            hidden=hidden,
+            mask=mask,
+            position_ids=positions,
+            logits=logits,
+            language_loss=None if labels is None else projected_next_token_loss(last, labels, project=head),
         )
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -320,7 +364,8 @@ class QwenVLBackbone(nn.Module):
         """
         refuse_adapters(self.model)
         self.model.config.save_pretrained(folder)
-        PreTrainedTokenizerFast(tokenizer_object=self.tokenizer).save_pretrained(folder)
+        template = self.inputs.chat_template
+        PreTrainedTokenizerFast(tokenizer_object=self.tokenizer, chat_template=template).save_pretrained(folder)
         self.inputs.image_processor.save_pretrained(folder)
 
     def init_args(self) -> dict[str, Any]:
@@ -349,6 +394,40 @@ class QwenVLBackbone(nn.Module):
         tokenizer = tokenizer_from_tensor(state)
         self._check_size(tokenizer, CheckpointError)
         self.inputs.set_tokenizer(tokenizer)
+
+    def _apart(self, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Arguments of the model for packed rows."""
+        config, dtype = self.model.config.text_config, self.model.get_input_embeddings().weight.dtype
+        mask, runs = packed_masks(tensors, attention=config._attn_implementation, dtype=dtype)
+        hybrid = "linear_attention" in (getattr(config, "layer_types", None) or ())
+        taken = {name: tensor for name, tensor in tensors.items() if name != "within" and not name.startswith("run_")}
+        return {**taken, "attention_mask": {"full_attention": mask, "linear_attention": runs} if hybrid else mask}
+
+    @contextmanager
+    def _looking(self, tensors: Mapping[str, Tensor]) -> Iterator[None]:
+        """Let the vision tower run on an empty image where its weights are divided and a batch with labels has none.
+
+        Processes gather the weights of the tower together, and some may have pictures while this one has words alone.
+        The result is added to the embeddings as 0, so that gradients are gathered in the same order too. Runs without
+        labels, such as text to action, have pictures everywhere or nowhere.
+        """
+        if not isinstance(self, FSDPModule) or "pixel_values" in tensors:
+            yield
+            return
+        processor, tower = self.inputs.image_processor, self.model.model.visual
+        merge, device = processor.merge_size, tensors["input_ids"].device
+        features = 3 * processor.temporal_patch_size * processor.patch_size**2
+        seen = tower(
+            torch.zeros(merge**2, features, device=device, dtype=tower.dtype),
+            grid_thw=torch.tensor([[1, merge, merge]], device=device),
+        )
+        streams = [seen.pooler_output, *(getattr(seen, "deepstack_features", None) or [])]
+        nothing = 0 * torch.stack([stream.sum() for stream in streams]).sum()
+        hook = self.model.get_input_embeddings().register_forward_hook(lambda *call: call[-1] + nothing)
+        try:
+            yield
+        finally:
+            hook.remove()
 
     def _check_size(self, tokenizer: Tokenizer, error: type[Exception]) -> None:
         rows = self.model.get_input_embeddings().num_embeddings

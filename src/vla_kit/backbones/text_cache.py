@@ -9,10 +9,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from vla_kit.backbones._speechless import observations_alone
 from vla_kit.backbones._tensor_files import digest, precision, write_tensors
 from vla_kit.backbones._wrapping import hide_in_state_dict
 from vla_kit.errors import SettingError, ShapeError
-from vla_kit.protocols import Backbone, Context, Observation
+from vla_kit.protocols import Backbone, Context, Conversation, Observation
 
 __all__ = ["CachedTextBackbone"]
 
@@ -66,11 +67,14 @@ class CachedTextBackbone(nn.Module):
         """Features of one context token."""
         return self._inside.width
 
-    def prepare(self, observations: Sequence[Observation]) -> dict[str, Tensor]:
+    def prepare(
+        self, observations: Sequence[Observation | Conversation], *, with_labels: bool = False
+    ) -> dict[str, Tensor]:
         """The prompts; their tokens are made where a prompt is new.
 
         Args:
             observations: At least one, without views.
+            with_labels: Refused, for there is no language head.
 
         Returns:
             `prompts` [batch, longest prompt], UTF-8 bytes.
@@ -79,6 +83,7 @@ class CachedTextBackbone(nn.Module):
             ShapeError: If there is no observation.
             SettingError: If one of them has a view.
         """
+        observations = observations_alone(observations, with_labels=with_labels, backbone="CachedTextBackbone")
         if not observations:
             raise ShapeError("observations must hold at least one observation, got 0. Drop empty batches.")
         for index, observation in enumerate(observations):

@@ -8,12 +8,13 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from vla_kit.backbones._speechless import observations_alone
 from vla_kit.backbones.images import view_image
 from vla_kit.backbones.qwen_inputs import mrope_positions
 from vla_kit.backbones.vocabulary import tokenizer_from_tensor, tokenizer_to_tensor, train_tokenizer
 from vla_kit.embodiment.views import view_tokens
 from vla_kit.errors import CheckpointError, SettingError, ShapeError
-from vla_kit.protocols import Context, Observation
+from vla_kit.protocols import Context, Conversation, Observation
 
 __all__ = ["TimmBackbone"]
 
@@ -140,11 +141,14 @@ class TimmBackbone(nn.Module):
         """Features of one context token."""
         return self.text_embedding.embedding_dim
 
-    def prepare(self, observations: Sequence[Observation]) -> dict[str, Tensor]:
+    def prepare(
+        self, observations: Sequence[Observation | Conversation], *, with_labels: bool = False
+    ) -> dict[str, Tensor]:
         """Pixels, token ids, positions and the layout of a batch.
 
         Args:
             observations: At least one; samples may have different views, or none.
+            with_labels: Refused, for there is no language head.
 
         Returns:
             `text_ids` and `text_mask` [batch, longest prompt], `mask` [batch token], `position_ids` [axis batch token],
@@ -157,6 +161,7 @@ class TimmBackbone(nn.Module):
             DtypeError: If an image is not uint8.
             SettingError: If a view tag is unknown, a view has several frames, or a prompt is too long.
         """
+        observations = observations_alone(observations, with_labels=with_labels, backbone="TimmBackbone")
         if not observations:
             raise ShapeError("observations must hold at least one observation, got 0. Drop empty batches.")
         rows, columns = self._grid

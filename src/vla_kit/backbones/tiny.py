@@ -18,9 +18,15 @@ from vla_kit.backbones.vocabulary import train_tokenizer
 from vla_kit.embodiment.views import view_tokens
 from vla_kit.errors import SettingError
 
-__all__ = ["tiny_qwen3_5", "tiny_qwen3_vl"]
+__all__ = ["CHAT_TEMPLATE", "tiny_qwen3_5", "tiny_qwen3_vl"]
 
 _ModelT = TypeVar("_ModelT")
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{{ message.role }}: {% if message.content is string %}{{ message.content }}{% else %}"
+    "{% for part in message.content %}{% if part.type == 'text' %}{{ part.text }}{% else %}"
+    "<|vision_start|><|{{ part.type }}_pad|><|vision_end|>{% endif %}{% endfor %}{% endif %}<|endoftext|>{% endfor %}"
+)
+"""Chat template of the tiny backbones: role, colon, content, end. Their vocabularies hold no further special tokens."""
 _SPECIAL = ("<|endoftext|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
 
 
@@ -38,6 +44,7 @@ def tiny_qwen3_vl(
     vocabulary_size: int = 512,
     context_length: int = 1024,
     history: HistoryLayout = "images",
+    row_tokens: int | None = None,
     seed: int = 0,
 ) -> QwenVLBackbone:
     """A small Qwen3-VL with random weights and a vocabulary trained on `corpus`.
@@ -56,6 +63,7 @@ def tiny_qwen3_vl(
         vocabulary_size: Rows of the embedding, whatever the corpus gives.
         context_length: Longest sequence [token].
         history: How a view of several frames enters the sequence, see `QwenInputs`.
+        row_tokens: Pack samples into rows of at most so many tokens, see `QwenVLBackbone`.
         seed: Of the random weights; the global generator is left alone.
 
     Raises:
@@ -78,7 +86,14 @@ def tiny_qwen3_vl(
     vision["deepstack_visual_indexes"] = [vision_layers // 2]
     config = Qwen3VLConfig(vision_config=vision, text_config=text, tie_word_embeddings=True, **_token_ids(tokenizer))
     model = _seeded(lambda: Qwen3VLForConditionalGeneration(config), seed)
-    return QwenVLBackbone(model, tokenizer=tokenizer, image_size=image_size, history=history)
+    return QwenVLBackbone(
+        model,
+        tokenizer=tokenizer,
+        image_size=image_size,
+        history=history,
+        chat_template=CHAT_TEMPLATE,
+        row_tokens=row_tokens,
+    )
 
 
 def tiny_qwen3_5(
@@ -95,6 +110,7 @@ def tiny_qwen3_5(
     vocabulary_size: int = 512,
     context_length: int = 1024,
     history: HistoryLayout = "images",
+    row_tokens: int | None = None,
     seed: int = 0,
 ) -> QwenVLBackbone:
     """A small Qwen3.5 with random weights and a vocabulary trained on `corpus`.
@@ -114,6 +130,7 @@ def tiny_qwen3_5(
         vocabulary_size: Rows of the embedding, whatever the corpus gives.
         context_length: Longest sequence [token].
         history: How a view of several frames enters the sequence, see `QwenInputs`.
+        row_tokens: Pack samples into rows of at most so many tokens, see `QwenVLBackbone`.
         seed: Of the random weights; the global generator is left alone.
 
     Raises:
@@ -152,7 +169,14 @@ def tiny_qwen3_5(
     }
     config = Qwen3_5Config(vision_config=vision, text_config=text, tie_word_embeddings=True, **_token_ids(tokenizer))
     model = _seeded(lambda: Qwen3_5ForConditionalGeneration(config), seed)
-    return QwenVLBackbone(model, tokenizer=tokenizer, image_size=image_size, history=history)
+    return QwenVLBackbone(
+        model,
+        tokenizer=tokenizer,
+        image_size=image_size,
+        history=history,
+        chat_template=CHAT_TEMPLATE,
+        row_tokens=row_tokens,
+    )
 
 
 def _vocabulary(corpus: Sequence[str], view_tags: Sequence[str], vocabulary_size: int) -> Tokenizer:

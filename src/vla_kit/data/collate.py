@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
 from vla_kit.actions import MaskedActions
+from vla_kit.data.conversations.sample import ConversationSample
 from vla_kit.data.sample import Sample
 from vla_kit.embodiment import StateScaler, write_prompts
 from vla_kit.errors import ShapeError
@@ -22,14 +24,19 @@ _Augment = Callable[[UInt8[Tensor, "image 3 height image_width"]], UInt8[Tensor,
 class Batch:
     """What a training step takes. Lightning moves it with `to`, data loaders pin it with `pin_memory`.
 
+    Robots stand first, conversations behind them; either may be missing. The backbone reads all of them at once.
+
     Args:
-        embodiments: Robot of each sample.
+        embodiments: Robot of each sample that acts.
         instructions: What each robot was told.
         actions: Native actions, not normalised, padded to the common width, with the mask of what is real.
         sizes: Native channels of each sample.
         backbone_inputs: What `Backbone.prepare` made; the first axis need not be the batch.
         state: Normalised states, each a chunk of one step, padded to the common width; None where no state is read.
-        datasets: Data set of each sample; empty where nobody counts them.
+        datasets: Data set of each sample, conversations included; empty where nobody counts them.
+        conversations: Samples that are conversations.
+        context_tokens: Longest context of a robot [token], beyond which the head need not look; None where every sample
+            is a robot's.
 
     Examples:
         >>> batch = Batch(embodiments=("arm",), instructions=("push",), sizes=(2,),
@@ -45,9 +52,11 @@ class Batch:
     backbone_inputs: Mapping[str, Tensor]
     state: MaskedActions | None = None
     datasets: tuple[str, ...] = ()
+    conversations: int = 0
+    context_tokens: int | None = None
 
     def __len__(self) -> int:
-        return len(self.embodiments)
+        return len(self.embodiments) + self.conversations
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Batch":
         """Move every tensor; the text stays."""
@@ -71,17 +80,18 @@ class Batch:
 
 
 class Collate:
-    """Builds a `Batch` from samples; give it to a `DataLoader` as `collate_fn`.
+    """Builds a `Batch` from samples and conversations; give it to a `DataLoader` as `collate_fn`.
 
     It runs in the data workers, so tokens and patches are ready when the model asks. The prompt comes from the same
     function that serving uses.
 
     Args:
-        prepare: `Backbone.prepare` of the model's backbone.
+        prepare: `Backbone.prepare` of the model's backbone; for a run that learns language with `with_labels=True`.
         prompter: `(embodiment, instruction) -> prompt`, an `EmbodimentPrompter`.
         channels: Common width of the actions.
         horizon: Common number of steps; that of the longest chunk in the batch where None.
-        augment: Changes a uint8 stack of images of one view, each image on its own; nothing where None. Draws come
+        augment: Changes a uint8 stack of images of one view, each image on its own; nothing where None. Pictures of
+            conversations stay as they are, for an answer may name their colours and places. Draws come
             from torch's generator, which a `DataLoader` seeds in every worker, and by which all frames of a history are
             changed alike.
         states: Scales the states of the samples for prompt and head; no state is used where None.
@@ -108,7 +118,7 @@ class Collate:
 
     def __init__(
         self,
-        prepare: Callable[[Sequence[Observation]], Mapping[str, Tensor]],
+        prepare: Callable[[Sequence[Any]], Mapping[str, Tensor]],
         *,
         prompter: Callable[..., str],
         channels: int = 64,
@@ -127,38 +137,54 @@ class Collate:
         self.announce = announce
         self.augment_sample = augment_sample
 
-    def __call__(self, samples: Sequence[Sample]) -> Batch:
-        """Collate samples of any embodiments."""
-        if len(samples) == 0:
+    def __call__(self, mixed: Sequence[Sample | ConversationSample]) -> Batch:
+        """Collate samples of any embodiments, and conversations, in any order and proportion."""
+        if len(mixed) == 0:
             raise ShapeError("samples must hold at least one sample, got none. Check the sampler of the data loader.")
+        samples = [one for one in mixed if isinstance(one, Sample)]
         if self.augment_sample is not None:
             samples = [self.augment_sample(sample) for sample in samples]
+        talks = [one for one in mixed if isinstance(one, ConversationSample)]
         views: list[dict[str, Tensor]] = [dict(sample.views) for sample in samples]
         if self.augment is not None:
             views = _augmented(views, self.augment)
         embodiments = tuple(sample.embodiment for sample in samples)
         instructions = tuple(sample.instruction for sample in samples)
-        states = None if self.states is None else self.states(embodiments, [sample.state for sample in samples])
+        states = self.states(embodiments, [sample.state for sample in samples]) if self.states and samples else None
         counts = None if self.announce is None else [self.announce(sample) for sample in samples]
         prompts = write_prompts(self.prompter, embodiments, instructions, chunk_sizes=counts, states=states)
-        observations = [
+        observations: list[Any] = [
             Observation(prompt=prompt, views=seen, frame_rate_hz=sample.frame_rate_hz)
             for prompt, seen, sample in zip(prompts, views, samples, strict=True)
         ]
+        inputs = dict(self.prepare([*observations, *(one.conversation for one in talks)]))
         return Batch(
             embodiments=embodiments,
             instructions=instructions,
-            actions=MaskedActions.pad(
-                [sample.actions for sample in samples],
-                channels=self.channels,
-                horizon=self.horizon,
-                valid=[sample.real for sample in samples],
-            ),
+            actions=self._actions(samples),
             sizes=tuple(sample.size for sample in samples),
-            backbone_inputs=dict(self.prepare(observations)),
+            backbone_inputs=inputs,
             state=states,
-            datasets=tuple(sample.dataset for sample in samples),
+            datasets=(*(sample.dataset for sample in samples), *(talk.dataset for talk in talks)),
+            conversations=len(talks),
+            context_tokens=_longest(inputs["attention_mask"], len(samples)) if talks else None,
         )
+
+    def _actions(self, samples: Sequence[Sample]) -> MaskedActions:
+        if not samples:
+            nothing = torch.zeros(0, self.horizon or 1, self.channels)
+            return MaskedActions(nothing, nothing.bool())
+        return MaskedActions.pad(
+            [sample.actions for sample in samples],
+            channels=self.channels,
+            horizon=self.horizon,
+            valid=[sample.real for sample in samples],
+        )
+
+
+def _longest(mask: Tensor, samples: int) -> int:
+    """Tokens of the longest of the first samples; 1 where there is none, for no tensor likes to be empty."""
+    return int(mask[:samples].sum(1).max()) if samples else 1
 
 
 def _augmented(views: list[dict[str, Tensor]], augment: _Augment) -> list[dict[str, Tensor]]:

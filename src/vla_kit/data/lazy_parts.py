@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
-from vla_kit.data.episodes import EpisodeReader
-from vla_kit.data.sample import Sample
+from vla_kit.data.any_sample import AnySample
 from vla_kit.errors import DataError, SettingError
 
 __all__ = ["LazyParts", "Part"]
@@ -24,11 +23,12 @@ class Part:
         dataset: Name of the data set. Parts of one data set share its reader.
         location: Where the data set lies.
         fingerprint: Digest of the data set, see `EpisodeReader`.
-        embodiment: Name of the robot.
+        embodiment: Name of the robot; empty for conversations.
         instruction: The sentence of all items, where the part is a task; None where it is a whole data set.
         length: Number of items, at least 1.
         weight: Share of the mixture as given, at least 0, relative to other parts.
-        open: Opens the data set. Give parts of one data set the same function.
+        open: Opens the data set: an `EpisodeReader`, or a `ConversationSource`. Give parts of one data set the same
+            function.
         windows: Makes items of the opened data set, `length` of them.
 
     Raises:
@@ -43,8 +43,8 @@ class Part:
     instruction: str | None = None
     length: int
     weight: float = 1.0
-    open: Callable[[], EpisodeReader]
-    windows: Callable[[EpisodeReader], Dataset[Sample]]
+    open: Callable[[], Any]
+    windows: Callable[[Any], Dataset[AnySample]]
 
     def __post_init__(self) -> None:
         if self.length < 1:
@@ -53,7 +53,7 @@ class Part:
             raise SettingError(f"weight must be at least 0, got {self.weight} for {self.name}. Use 0 to leave it out.")
 
 
-class LazyParts(Dataset[Sample]):
+class LazyParts(Dataset[AnySample]):
     """The items of all parts in a row. Data sets are opened when needed and closed again, the longest unused first.
 
     Args:
@@ -86,18 +86,18 @@ class LazyParts(Dataset[Sample]):
         self.parts = tuple(parts)
         self.open_sets = open_sets
         self._ends = np.cumsum([part.length for part in parts])
-        self._open: OrderedDict[str, tuple[EpisodeReader, dict[int, Dataset[Sample]]]] = OrderedDict()
+        self._open: OrderedDict[str, tuple[Any, dict[int, Dataset[AnySample]]]] = OrderedDict()
 
     def __len__(self) -> int:
         return int(self._ends[-1])
 
-    def __getitem__(self, item: int) -> Sample:
+    def __getitem__(self, item: int) -> AnySample:
         part = int(np.searchsorted(self._ends, item, side="right"))
         if not 0 <= item < len(self):
             raise IndexError(f"item must lie in [0, {len(self)}), got {item}.")
         return self.sample(part, item - int(self._ends[part]) + self.parts[part].length)
 
-    def sample(self, part: int, item: int) -> Sample:
+    def sample(self, part: int, item: int) -> AnySample:
         """An item of a part.
 
         Raises:
@@ -105,7 +105,7 @@ class LazyParts(Dataset[Sample]):
         """
         return self.samples(part, [item])[0]
 
-    def samples(self, part: int, items: Sequence[int]) -> list[Sample]:
+    def samples(self, part: int, items: Sequence[int]) -> list[AnySample]:
         """Items of a part, read together where its data set can.
 
         Raises:
@@ -113,14 +113,14 @@ class LazyParts(Dataset[Sample]):
         """
         dataset: Any = self._items(part)
         if hasattr(dataset, "__getitems__"):
-            found: list[Sample] = dataset.__getitems__(items)
+            found: list[AnySample] = dataset.__getitems__(items)
             return found
         return [dataset[item] for item in items]
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_open": OrderedDict()}
 
-    def _items(self, index: int) -> Dataset[Sample]:
+    def _items(self, index: int) -> Dataset[AnySample]:
         part = self.parts[index]
         if part.dataset not in self._open:
             while len(self._open) >= self.open_sets:

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from vla_kit.data.any_sample import AnySample
 from vla_kit.data.lazy_parts import LazyParts, Part
 from vla_kit.data.order import MixtureOrder
-from vla_kit.data.sample import Sample
 
 __all__ = ["Mixture"]
 
@@ -66,7 +66,7 @@ class Mixture:
             for part, share in zip(self._items.parts, self._order.shares, strict=True)
         }
 
-    def samples(self, numbers: Sequence[int]) -> list[Sample]:
+    def samples(self, numbers: Sequence[int]) -> list[AnySample]:
         """Samples by number. Items that lie close to each other are read together.
 
         Args:
@@ -79,7 +79,7 @@ class Mixture:
             DataError: If one of them cannot be read.
         """
         parts, items = self._order.at(np.asarray(numbers, dtype=np.int64))
-        found: dict[int, Sample] = {}
+        found: dict[int, AnySample] = {}
         places = np.lexsort((items, parts))
         for members in np.split(places, np.flatnonzero(np.diff(parts[places])) + 1):
             if len(members):

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from vla_kit.data.any_sample import AnySample
 from vla_kit.data.collate import Batch
 from vla_kit.data.mixture import Mixture
-from vla_kit.data.sample import Sample
 from vla_kit.errors import CheckpointError, SettingError
 
 __all__ = ["ResumableLoader"]
@@ -62,7 +62,7 @@ class ResumableLoader:
         self,
         mixture: Mixture,
         *,
-        collate: Callable[[Sequence[Sample]], Batch],
+        collate: Callable[[Sequence[AnySample]], Batch],
         batch_size: int,
         num_batches: int,
         rank: int = 0,
@@ -168,7 +168,7 @@ class _Batches(Dataset[Batch]):
     def __init__(
         self,
         mixture: Mixture,
-        collate: Callable[[Sequence[Sample]], Batch],
+        collate: Callable[[Sequence[AnySample]], Batch],
         batch_size: int,
         rank: int,
         world_size: int,

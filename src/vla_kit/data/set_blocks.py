@@ -9,17 +9,23 @@ import yaml
 
 from vla_kit.data._suggestion import suggestion
 from vla_kit.data.action_columns import ActionColumns
+from vla_kit.data.conversations.conversation_set import ConversationSet
 from vla_kit.data.demonstration_set import DemonstrationSet
 from vla_kit.embodiment import History
 from vla_kit.errors import SettingError
 
 __all__ = ["check_set_blocks"]
 
-_PLACES: Final = ("sets", "sets+")
+_PLACES: Final = {
+    "sets": DemonstrationSet,
+    "sets+": DemonstrationSet,
+    "conversations": ConversationSet,
+    "conversations+": ConversationSet,
+}
 
 
 def check_set_blocks(path: str | Path) -> None:
-    """Refuse unknown and missing keys in the `sets` of the `data` section of a configuration file.
+    """Refuse unknown and missing keys in the `sets` and `conversations` of the `data` section of a configuration file.
 
     The command line refuses them too, but shows the values of all files together. This names file, line and key.
     Whatever is no list of blocks is left to the command line.
@@ -51,7 +57,7 @@ def check_set_blocks(path: str | Path) -> None:
             continue
         for place, block in enumerate(settings.value):
             where = f"data.init_args.{name.value}[{place}]"
-            _check_keys(path, block, where, DemonstrationSet)
+            _check_keys(path, block, where, _PLACES[name.value])
             _check_keys(path, _child(block, "history"), f"{where}.history", History)
             for kind in ("actions", "state"):
                 pieces = _child(block, kind)
@@ -61,7 +67,10 @@ def check_set_blocks(path: str | Path) -> None:
 
 
 def _check_keys(
-    path: str | Path, block: yaml.Node | None, where: str, kind: type[DemonstrationSet | ActionColumns | History]
+    path: str | Path,
+    block: yaml.Node | None,
+    where: str,
+    kind: type[DemonstrationSet | ConversationSet | ActionColumns | History],
 ) -> None:
     given = {name.value: name for name, _ in _entries(block)}
     known = [field.name for field in fields(kind)]

@@ -3,7 +3,7 @@
 from vla_kit.losses.advantages import generalized_advantages, group_advantages, normalise_advantages
 from vla_kit.losses.flow import FlowMatchingLoss
 from vla_kit.losses.joint import JointLoss
-from vla_kit.losses.language import next_token_loss
+from vla_kit.losses.language import next_token_loss, projected_next_token_loss
 from vla_kit.losses.masked import masked_mse
 from vla_kit.losses.ppo import PPOLoss, PPOTerms
 from vla_kit.losses.value import ClippedValueLoss, ValueTerms
@@ -20,4 +20,5 @@ __all__ = [
     "masked_mse",
     "next_token_loss",
     "normalise_advantages",
+    "projected_next_token_loss",
 ]

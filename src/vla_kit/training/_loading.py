@@ -8,12 +8,12 @@ import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader
 
+from vla_kit.data.any_sample import AnySample
 from vla_kit.data.collate import Batch
 from vla_kit.data.demonstration_set import DemonstrationSet
 from vla_kit.data.lazy_parts import LazyParts, Part
 from vla_kit.data.mixture import Mixture
 from vla_kit.data.resumable_loader import ResumableLoader
-from vla_kit.data.sample import Sample
 from vla_kit.data.shares import Shares
 from vla_kit.errors import SettingError
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Loading", "module_of", "trainer_of"]
 
-_Collate = Callable[[Sequence[Sample]], Batch]
+_Collate = Callable[[Sequence[AnySample]], Batch]
 
 
 def trainer_of(data: LightningDataModule) -> Trainer:
@@ -123,10 +123,8 @@ class Loading:
         self._loader = loader
         return loader
 
-    def validation(self, parts: Sequence[Part], collate: _Collate) -> DataLoader[Batch] | list[DataLoader[Batch]]:
-        """Batches in order, loaded in the training process, for validation is short; nothing where nothing is."""
-        if not parts:
-            return []
+    def validation(self, parts: Sequence[Part], collate: _Collate) -> DataLoader[Batch]:
+        """Batches in order, loaded in the training process, for validation is short."""
         loader: Any = DataLoader(  # whose type is that of the items, not of what collate makes of them
             LazyParts(parts, open_sets=self.open_sets),
             batch_size=self.batch_size,

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from vla_kit.actions import QuantileStats
 from vla_kit.data.collate import Batch, Collate
+from vla_kit.data.conversations import ConversationSet
 from vla_kit.data.demonstration_set import DemonstrationSet
 from vla_kit.data.lazy_parts import Part
 from vla_kit.data.mirror import HandMirror
@@ -17,6 +18,7 @@ from vla_kit.data.resumable_loader import ResumableLoader
 from vla_kit.data.shares import Shares
 from vla_kit.data.split import split_episodes
 from vla_kit.data.windows import ChunkDataset
+from vla_kit.training._conversations import conversation_parts
 from vla_kit.training._loading import Loading, module_of, trainer_of
 from vla_kit.training._statistics import RunStatistics, run_statistics
 from vla_kit.training._survey import survey
@@ -25,7 +27,7 @@ __all__ = ["DemonstrationDataModule"]
 
 
 class DemonstrationDataModule(LightningDataModule):
-    """Pictures, words and the chunk of actions that follows, from several robots.
+    """Pictures, words and the chunk of actions that follows, from several robots, and conversations beside them.
 
     Chunks are as long as the prompt says: the `chunk_size` of each robot. Prompter, image preprocessing and padded
     width are those of the module in training, which also gets the statistics of the data before it trains.
@@ -34,12 +36,15 @@ class DemonstrationDataModule(LightningDataModule):
 
     Args:
         sets: Data sets of the mixture.
+        conversations: Sets of conversations of the mixture, from which the backbone learns to answer; a robot and a
+            conversation are a sample each. With `BalancedShares` all of them count as one robot.
         batch_size: Samples per batch (and process).
         samples_per_epoch: Samples per epoch over all processes, rounded up to whole batches. Where None, an epoch is
             the whole run if the trainer counts steps, so that its progress bar shows the time left, and the number of
             frames otherwise.
         shares: How often each set, robot or task is drawn, such as `BalancedShares`; the sets' weights where None.
-        validation_share: Share of the episodes of each set that validates and never trains, in [0, 1).
+        validation_share: Share of the episodes, or conversations, of each set that validates and never trains, in
+            [0, 1).
         validation_stride: Frames between validation samples.
         augment: Changes stacks of uint8 pictures in training, such as `vla_kit.data.augment.RandomShift`.
         hand_mirror: Shows samples of human hands in a mirror in training, with statistics that hold for both sides; not
@@ -60,6 +65,7 @@ class DemonstrationDataModule(LightningDataModule):
         self,
         *,
         sets: Sequence[DemonstrationSet],
+        conversations: Sequence[ConversationSet] = (),
         batch_size: int = 64,
         samples_per_epoch: int | None = None,
         shares: Shares | None = None,
@@ -73,6 +79,7 @@ class DemonstrationDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         self.sets = list(sets)
+        self.conversations = list(conversations)
         self.validation_share = validation_share
         self.validation_stride = validation_stride
         self.augment = augment
@@ -89,6 +96,7 @@ class DemonstrationDataModule(LightningDataModule):
         )
         self._train: list[Part] = []
         self._validation: list[Part] = []
+        self._held_out: list[Part] = []
         self._statistics = RunStatistics()
 
     def setup(self, stage: str) -> None:
@@ -105,6 +113,10 @@ class DemonstrationDataModule(LightningDataModule):
                 windows = partial(windows, stride=self.validation_stride)
                 items = -(-found.num_steps // self.validation_stride)
                 self._validation += found.parts(validation, windows, items=items) if validation else []
+            talks, self._held_out = conversation_parts(
+                self.conversations, validation_share=self.validation_share, seed=self.seed
+            )
+            self._train += talks
             self._statistics = run_statistics(
                 self.sets,
                 horizon=lambda one: module.prompter.spec(one.embodiment).chunk_size,
@@ -134,16 +146,20 @@ class DemonstrationDataModule(LightningDataModule):
         return self._loading.training(self._train, self._collate(training=True), trainer_of(self))
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
-        """Samples of the held-out episodes, in order; nothing where no episode is held out."""
-        return self._loading.validation(self._validation, self._collate(training=False))
+        """Samples of the held-out episodes, in order, and held-out conversations in a loader of their own."""
+        collate = self._collate(training=False)
+        loaders = [self._loading.validation(parts, collate) for parts in (self._validation, self._held_out) if parts]
+        return [] if not loaders else loaders[0] if len(loaders) == 1 else loaders
 
     def test_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
         """As validation."""
         return self.val_dataloader()
 
     def predict_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
-        """As validation."""
-        return self.val_dataloader()
+        """Samples of the held-out episodes."""
+        if not self._validation:
+            return []
+        return self._loading.validation(self._validation, self._collate(training=False))
 
     def teardown(self, stage: str) -> None:
         """Stop the processes that load."""
@@ -160,7 +176,7 @@ class DemonstrationDataModule(LightningDataModule):
     def _collate(self, *, training: bool) -> Collate:
         module = module_of(self)
         return Collate(
-            module.prepare,
+            partial(module.prepare, with_labels=True) if self.conversations else module.prepare,
             prompter=module.prompter,
             channels=module.channels,
             augment=self.augment if training else None,

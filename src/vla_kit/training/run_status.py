@@ -102,7 +102,7 @@ class RunStatus(Callback):
             logger.log_metrics(logged, step=trainer.global_step)
         if not trainer.is_global_zero or "://" in str(trainer.default_root_dir):
             return
-        total = sum(counts[_ROBOTS].values())
+        total = sum(counts[_SETS].values()) or sum(counts[_ROBOTS].values())  # conversations are of no robot
         status = {
             "step": trainer.global_step,
             "samples": total,

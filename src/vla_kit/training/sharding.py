@@ -23,9 +23,11 @@ class ShardedStrategy(ModelParallelStrategy):
     `consolidate_checkpoint` makes one file of it. A folder is written beside its place and moved there once it is
     whole.
 
-    Every batch must hold pictures on all processes, or on none, and likewise videos (`history: video` of a backbone):
-    the vision tower runs once for each kind that there is, and processes that gather it wait for the others. In a
-    mixture whose every batch mixes all sets this is so.
+    Batches of a run with conversations may differ: one without actions, without language or without images does the
+    same work on nothing. In other runs every batch must hold images on all processes, or on none, and in all runs
+    likewise videos (`history: video` of a backbone, or in conversations): the vision tower runs once for each kind that
+    there is, and processes that gather it wait for the others. In a mixture whose every batch mixes all sets this is
+    so.
 
     Examples:
         >>> ShardedStrategy().restore_checkpoint_after_setup

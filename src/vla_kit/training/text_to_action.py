@@ -133,6 +133,8 @@ class TextToActionDataModule(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
         """The held-out trajectories, in order; nothing where none is held out."""
+        if not self._validation:
+            return []
         return self._loading.validation(self._validation, self._collate())
 
     def test_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:

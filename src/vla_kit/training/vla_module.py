@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -15,12 +16,13 @@ from vla_kit.actions import ActionSpace, EigengraspBasis, MaskedActions, Quantil
 from vla_kit.data.collate import Batch
 from vla_kit.embodiment import EmbodimentPrompter, StateScaler
 from vla_kit.errors import EmbodimentError, SettingError
+from vla_kit.heads.state_token import state_channels
 from vla_kit.losses import FlowMatchingLoss, JointLoss
 from vla_kit.metrics.action_error import ActionError
 from vla_kit.policy import Solver, predict_actions
 from vla_kit.policy.prediction import read_context
 from vla_kit.policy.states import state_scaler
-from vla_kit.protocols import Backbone, Observation
+from vla_kit.protocols import Backbone, Context, Conversation, Observation
 from vla_kit.training._fit import check_fit
 from vla_kit.training._hparams import record_hyperparameters
 from vla_kit.training.parameter_groups import parameter_groups
@@ -31,12 +33,15 @@ __all__ = ["VLAModule"]
 
 
 class VLAModule(LightningModule):
-    """Trains backbone and action head together on demonstrations.
+    """Trains backbone and action head together on demonstrations, and the backbone on conversations beside them.
 
-    Every step: native actions are normalised, the backbone runs once, the flow-matching loss asks the head. Backbone
-    and head have learning rates and warm-ups of their own; both decay along half a cosine over the steps of the run.
-    Logged are `train/loss`, `train/loss/<embodiment>`, `val/loss` (the same noise every time) and `val/error/...`, the
-    mean absolute error of sampled actions in native units.
+    Every step: native actions are normalised, the backbone runs once over robots and conversations, the flow-matching
+    loss asks the head about the robots alone, the next-token loss the language head about the answers alone. A batch
+    may lack either. Among several processes the head then looks at one empty chunk, so that all do the same work.
+    Backbone and head have learning rates and warm-ups of their own; both decay along half a cosine over the steps of
+    the run. Logged are `train/loss`, `train/loss/<embodiment>`, `val/loss` (of actions, the same noise every time) and
+    `val/error/...`, the mean absolute error of sampled actions in native units; with conversations `train/language` and
+    `val/language`, the next-token losses [nat]. Means are over the samples and tokens of a process.
 
     Normalisers may be empty: the datamodules of this folder add the statistics of their data before training, and a
     checkpoint carries them.
@@ -129,6 +134,7 @@ class VLAModule(LightningModule):
             warmup_cosine(0, warmup_steps=self.warmup_steps[part], total_steps=1, final=final_learning_rate)
         self.state_scaler()
         self.action_error = ActionError(self.action_spaces)
+        self.parts: dict[str, Tensor] = {}
         self._frozen = self._freeze(freeze)
         record_hyperparameters(self)
 
@@ -143,9 +149,12 @@ class VLAModule(LightningModule):
         """Embodiment -> action space, of every robot that the prompter knows."""
         return {name: self.prompter.spec(name).action_space for name in self.prompter.names}
 
-    def prepare(self, observations: Sequence[Observation]) -> dict[str, Tensor]:
-        """What the backbone makes of observations before it runs; for data workers."""
-        return cast(Backbone, self.backbone).prepare(observations)
+    def prepare(
+        self, observations: Sequence[Observation | Conversation], *, with_labels: bool = False
+    ) -> dict[str, Tensor]:
+        """What the backbone makes of observations and conversations before it runs; for data workers."""
+        backbone = cast(Backbone, self.backbone)
+        return backbone.prepare(observations, with_labels=True) if with_labels else backbone.prepare(observations)
 
     def add_statistics(self, embodiment: str, stats: QuantileStats) -> None:
         """Tell the normaliser the statistics of a robot; the same ones again change nothing.
@@ -213,20 +222,37 @@ class VLAModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch, logged per robot too."""
-        per_sample = self._flow_loss(batch)
-        total = self.loss(action=per_sample)
+        per_sample, language = self._losses(batch)
+        total = self.loss(action=per_sample, language=language)
         self.log("train/loss", total, prog_bar=True, batch_size=len(batch))
-        self.log_dict(
-            {f"train/loss/{name}": value for name, value in _by_embodiment(per_sample.detach(), batch).items()},
-            batch_size=len(batch),
-        )
+        if per_sample is not None:
+            self.log_dict(
+                {f"train/loss/{name}": value for name, value in _by_embodiment(per_sample.detach(), batch).items()},
+                batch_size=len(batch),
+            )
+        if batch.conversations and language is not None:
+            self.log("train/language", language.detach(), batch_size=batch.conversations)
+        self.parts = {
+            name: part.mean() for name, part in (("action", per_sample), ("language", language)) if part is not None
+        }
         return total
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Loss with fixed noise, and error of sampled actions in native units."""
+    def on_after_backward(self) -> None:
+        """Let go of the graph."""
+        self.parts = {}
+
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Losses with fixed noise, and error of sampled actions in native units."""
         generator = torch.Generator(self.device).manual_seed(batch_idx)
-        total = self.loss(action=self._flow_loss(batch, generator=generator))
-        self.log("val/loss", total, prog_bar=True, batch_size=len(batch), sync_dist=True)
+        per_sample, language = self._losses(batch, generator=generator)
+        if batch.conversations and language is not None:
+            settings: Any = {"sync_dist": True, "add_dataloader_idx": False}
+            self.log("val/language", language, batch_size=batch.conversations, **settings)
+        robots = len(batch.embodiments)
+        if per_sample is None or not robots:
+            return
+        total = self.loss(action=per_sample)
+        self.log("val/loss", total, prog_bar=True, batch_size=robots, sync_dist=True, add_dataloader_idx=False)
         if self.sample_in_validation:
             native = self._predict(batch, generator=generator)
             self.action_error.update(native.values, batch.actions.values, batch.actions.mask, batch.embodiments)
@@ -238,9 +264,9 @@ class VLAModule(LightningModule):
             self.log_dict({f"val/error/{name}": error for name, error in errors.items() if not error.isnan()})
             self.action_error.reset()
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """As validation."""
-        self.validation_step(batch, batch_idx)
+        self.validation_step(batch, batch_idx, dataloader_idx)
 
     def on_test_epoch_end(self) -> None:
         """As validation."""
@@ -270,10 +296,35 @@ class VLAModule(LightningModule):
             module.eval()
         return self
 
-    def _flow_loss(self, batch: Batch, *, generator: torch.Generator | None = None) -> Float[Tensor, " batch"]:
-        actions = self.normalizer.normalize(batch.actions, batch.embodiments)
+    def _losses(
+        self, batch: Batch, *, generator: torch.Generator | None = None
+    ) -> tuple[Float[Tensor, " robot"] | None, Float[Tensor, ""] | None]:
+        """Flow loss of each robot, and next-token loss of the batch, of one pass through the backbone."""
         context = read_context(batch.backbone_inputs, batch.embodiments, backbone=self.backbone, state=batch.state)
-        return self.flow_loss(self.head, actions, context, generator=generator)
+        robots = len(batch.embodiments)
+        if robots:
+            if batch.context_tokens is not None:
+                context = context.leading(robots, tokens=batch.context_tokens)
+            actions = self.normalizer.normalize(batch.actions, batch.embodiments)
+        elif self._trainer is not None and self.trainer.world_size > 1:
+            context, actions = self._nobody(context, batch.actions.values.dtype)
+        else:
+            return None, context.language_loss
+        return self.flow_loss(self.head, actions, context, generator=generator), context.language_loss
+
+    def _nobody(self, context: Context, dtype: torch.dtype) -> tuple[Context, MaskedActions]:
+        """An empty chunk behind the first token: the head of every process takes part in every step."""
+        name = self.prompter.names[0]
+        values = torch.zeros(1, self.prompter.spec(name).chunk_size, self.channels, device=self.device, dtype=dtype)
+        width = state_channels(self.head)
+        state = None if width is None else torch.zeros(1, width, device=self.device, dtype=dtype)
+        context = replace(
+            context.leading(1, tokens=1),
+            embodiments=(name,),
+            state=state,
+            state_mask=None if state is None else state.bool(),
+        )
+        return context, MaskedActions(values, values.bool())
 
     def _predict(self, batch: Batch, *, generator: torch.Generator | None = None) -> MaskedActions:
         return predict_actions(

@@ -3,6 +3,7 @@ import warnings
 
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 from transformers import (
     PaliGemmaConfig,
     PaliGemmaForConditionalGeneration,
@@ -21,7 +22,7 @@ from vla_kit.backbones.tiny import tiny_qwen3_vl
 from vla_kit.backbones.vocabulary import train_tokenizer
 from vla_kit.errors import CheckpointError, DtypeError, SettingError, ShapeError
 from vla_kit.policy.description import build, describe
-from vla_kit.protocols import Backbone, Observation
+from vla_kit.protocols import Backbone, Conversation, Message, Observation, Picture
 
 SPECIAL = ["<pad>", "<bos>", "<eos>", "<image>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>"]
 WORDS = ["pick up the red cup", "push the puck to the goal"]
@@ -70,6 +71,14 @@ def paligemma():
     return PaliGemmaForConditionalGeneration(config), PaliGemmaProcessor(pixels, tokenizer)
 
 
+SMOLVLM = (  # the template of SmolVLM on the hub, in other words
+    "<bos>{% for message in messages %}{{ message['role'] | capitalize }}"
+    "{% if message['content'][0]['type'] == 'image' %}:{% else %}: {% endif %}"
+    "{% for part in message['content'] %}{% if part['type'] == 'text' %}{{ part['text'] }}"
+    "{% else %}<image>{% endif %}{% endfor %}<end_of_utterance>\n{% endfor %}"
+)
+
+
 def smolvlm():
     pytest.importorskip("num2words", reason="the processor of SmolVLM needs num2words")
     tokenizer = vocabulary()
@@ -83,7 +92,8 @@ def smolvlm():
     )
     side = {"longest_edge": 32}
     pixels = SmolVLMImageProcessor(size=side, max_image_size=side, do_image_splitting=False)
-    processor = SmolVLMProcessor(pixels, tokenizer, SmolVLMVideoProcessor(), image_seq_len=4)
+    settings = {"image_seq_len": 4, "chat_template": SMOLVLM}
+    processor = SmolVLMProcessor(pixels, tokenizer, SmolVLMVideoProcessor(), **settings)
     return SmolVLMForConditionalGeneration(config), processor
 
 
@@ -291,3 +301,74 @@ def test_refused_arguments(backbone, tmp_path):
     qwen = tiny_qwen3_vl(corpus=WORDS, view_tags=["ego"], hidden=32, vision_layers=1, text_layers=1)
     with pytest.raises(SettingError, match=r"one position per token, got Qwen3VL.* with three axes. Use .*QwenVLBackb"):
         ImageTextBackbone(qwen.model, processor=backbone.processor)
+
+
+def asked(*content, said="a cup"):
+    messages = (Message(role="user", content=content), Message(role="assistant", content=(said,)))
+    return Conversation(messages=messages)
+
+
+TURNS = Conversation(
+    messages=(
+        *asked(Picture(pixels=image(3)), "what is it?").messages,
+        *asked("and", Picture(pixels=image(4), view="ego"), "that?", said="a puck").messages,
+    )
+)
+
+
+@pytest.fixture(scope="module")
+def chatty(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("chatty")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model, processor = smolvlm()
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return ImageTextBackbone.from_pretrained(folder, **SETTINGS)
+
+
+def test_conversations_have_the_ids_of_the_processor_and_the_loss_of_the_model(chatty):
+    inputs = chatty.prepare([MIXED[0], TURNS, asked("hello", said="hi")], with_labels=True)
+    text = (
+        "<bos>User:<image>what is it?<end_of_utterance>\nAssistant: a cup<end_of_utterance>\n"
+        "User: and<|ego_start|><image><|ego_end|>that?<end_of_utterance>\nAssistant: a puck<end_of_utterance>\n"
+    )
+    made = chatty.processor(text=[text], images=[[image(3), image(4)]], return_tensors="pt")
+    row, mask = inputs["input_ids"][1], inputs["attention_mask"][1]
+    assert row[mask].tolist() == made["input_ids"][0].tolist()
+    learned = [
+        chatty.tokenizer.decode(row[row != -100].tolist(), skip_special_tokens=False) for row in inputs["labels"]
+    ]
+    assert learned == ["", "a cup<end_of_utterance>a puck<end_of_utterance>", "hi<end_of_utterance>"]
+    assert ((inputs["labels"] == -100) | (inputs["labels"] == inputs["input_ids"])).all()
+    labels = inputs["labels"]
+    logits = chatty(inputs, with_logits=True).logits
+    expected = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
+    torch.testing.assert_close(chatty(inputs).language_loss, expected)
+
+
+def test_conversations_that_cannot_be_written_are_refused(chatty, tmp_path):
+    for one, text in [
+        (asked("a <image>"), r"messages must not contain '<image>', got it in observation 0"),
+        (asked(Picture(pixels=image(1)[None], rate_hz=2.0)), "pictures must be images, got a video in observation 0"),
+        (asked(Picture(pixels=image(1), view="rear")), "got 'rear' in observation 0"),
+    ]:
+        with pytest.raises(SettingError, match=text):
+            chatty.prepare([one])
+    silent = ImageTextBackbone(chatty.model, processor=copy.deepcopy(chatty.processor))
+    silent.processor.chat_template = None
+    with pytest.raises(SettingError, match="must have a chat template where a batch holds conversations"):
+        silent.prepare([TURNS])
+
+
+def test_template_and_tokenizer_begin_a_text_once(chatty):
+    processor = copy.deepcopy(chatty.processor)
+    first = processor.tokenizer.bos_token_id
+    processor.tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<bos> $A", special_tokens=[("<bos>", first)]
+    )
+    assert processor.tokenizer("hi").input_ids[0] == first
+    both = ImageTextBackbone(chatty.model, processor=processor).prepare([TURNS, asked("a")], with_labels=True)
+    once = chatty.prepare([TURNS, asked("a")], with_labels=True)
+    assert torch.equal(both["input_ids"], once["input_ids"])
+    assert torch.equal(both["labels"], once["labels"])

@@ -81,3 +81,19 @@ def test_everything_else_is_left_to_the_command_line(text, tmp_path):
 def test_slips_are_named_with_file_line_and_remedy(block, text, check):
     with pytest.raises(SettingError, match=text):
         check(f"      - {block}\n")
+
+
+@pytest.mark.parametrize(
+    ("block", "text"),
+    [
+        ("{path: a.jsonl, weigth: 1}", r"line 9: data.init_args.conversations\[0\] .* got 'weigth'. .*'weight'"),
+        ("{weight: 1}", r"conversations\[0\] must have the keys \['path'\], got \['weight'\]"),
+    ],
+)
+def test_sets_of_conversations_are_checked_too(tmp_path, block, text):
+    head = HEAD.replace("    sets:", "    conversations:")
+    (tmp_path / "talk.yaml").write_text(f"{head}      - {block}\n", encoding="utf-8")
+    with pytest.raises(SettingError, match=text):
+        check_set_blocks(tmp_path / "talk.yaml")
+    (tmp_path / "talk.yaml").write_text(f"{head}      - {{path: a.jsonl, weight: 1}}\n", encoding="utf-8")
+    check_set_blocks(tmp_path / "talk.yaml")

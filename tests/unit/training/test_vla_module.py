@@ -101,10 +101,10 @@ def part_of(module, batch, rows, views):
 
 def test_a_sample_whose_views_are_missing_costs_what_it_costs_alone(filled):
     module, batch, views = stirred(filled), batch_of(filled), (True, False, True)
-    together = module._flow_loss(part_of(module, batch, (0, 1, 2), views))
-    alone = torch.cat([module._flow_loss(part_of(module, batch, (row,), views)) for row in range(3)])
+    together = module._losses(part_of(module, batch, (0, 1, 2), views))[0]
+    alone = torch.cat([module._losses(part_of(module, batch, (row,), views))[0] for row in range(3)])
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
-    seeing = module._flow_loss(part_of(module, batch, (1,), (True,) * 3))
+    seeing = module._losses(part_of(module, batch, (1,), (True,) * 3))[0]
     assert (seeing - alone[1]).abs() > 1e-3  # the picture would have mattered
 
 
@@ -123,7 +123,7 @@ def test_a_sample_without_a_real_action_costs_nothing_and_teaches_nothing(others
     masked = replace(whole, actions=MaskedActions(values, mask))
     rows = sorted((*others, 1))
     batch = part_of(module, masked, rows, views)
-    assert module._flow_loss(batch)[rows.index(1)] == 0
+    assert module._losses(batch)[0][rows.index(1)] == 0
     loss, learned = gradients(module, batch)
     expected = {}
     if others:
