@@ -46,6 +46,10 @@ VERBS: Final[dict[str, str]] = {
     "data clean": "vla_kit.data.cleaning.clean:clean",
     "data convert": "vla_kit.data.conversion:convert",
     "data eigengrasps": "vla_kit.data.hand_grasps:write_eigengrasps",
+    "data caption": "vla_kit.data.captions.caption:caption",
+    "data review": "vla_kit.data.captions.review:review",
+    "data rubric": "vla_kit.evaluation.caption_rubric:write_rubric",
+    "data prompts": "vla_kit.data.captions.caption:write_prompts",
 }
 """Verb of one or two words -> `module:function`, beyond fit, validate, test and predict.
 

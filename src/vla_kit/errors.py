@@ -5,6 +5,7 @@ Every error of vla-kit derives from `VLAKitError` and from the builtin that a ca
 """
 
 __all__ = [
+    "AnnotatorError",
     "CheckpointError",
     "DataError",
     "DtypeError",
@@ -56,6 +57,10 @@ class EmbodimentError(VLAKitError, LookupError):
 
 class ExportError(VLAKitError, RuntimeError):
     """A policy cannot be traced, or what was exported answers otherwise than the policy."""
+
+
+class AnnotatorError(VLAKitError, RuntimeError):
+    """A model that annotates cannot be asked; the text says why and what to check."""
 
 
 class OverloadError(VLAKitError, RuntimeError):

@@ -7,6 +7,7 @@ from typing import Final, cast
 
 from vla_kit.actions import Channel
 from vla_kit.data.action_columns import ActionColumns
+from vla_kit.data.captions.caption_mix import CaptionMix
 from vla_kit.data.episodes import EpisodeReader
 from vla_kit.data.readers.open import open_source
 from vla_kit.data.robot_reader import RobotReader
@@ -40,6 +41,8 @@ class DemonstrationSet:
         num_episodes: Take the first so many episodes, after those that `decisions` drop; all where None.
         rate_hz: Frames per second, where the data set does not know them or knows them wrongly.
         decisions: File of `vla-kit data clean`, whose dropped episodes are left out.
+        captions: Fine-grained captions that some frames are told in place of their sentence, such as
+            `{root: captions/pick, fine: 1, raw: 2}`; none where None.
         cache_frames: Keep every decoded frame in memory, see `RobotReader`.
         frame_cache: Folder on a local disk that keeps decoded frames; none where None.
         options: Further arguments of the format, see `open_source`, such as `{language: annotation.human.task}`.
@@ -65,6 +68,7 @@ class DemonstrationSet:
     num_episodes: int | None = None
     rate_hz: float | None = None
     decisions: str | None = None
+    captions: CaptionMix | None = None
     cache_frames: bool = False
     frame_cache: str | None = None
     options: Mapping[str, str | float] = field(default_factory=dict)
@@ -94,7 +98,8 @@ class DemonstrationSet:
             A reader of all its episodes.
 
         Raises:
-            DataError: If the data set is missing or broken, or has no such column, channel or camera.
+            DataError: If the data set or its captions are missing or broken, or it has no such column, channel or
+                camera.
             MissingExtraError: If its format needs a library that is not installed.
         """
         source = open_source(self.root, name=self.name, options=self.options)
@@ -109,6 +114,7 @@ class DemonstrationSet:
             state=_pieces(self.state) if with_state else (),
             views=self.views if with_views else {},
             rate_hz=self.rate_hz,
+            captions=None if self.captions is None else self.captions.open(source),
             cache_frames=self.cache_frames and with_views,
         )
 

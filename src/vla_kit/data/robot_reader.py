@@ -15,6 +15,7 @@ from torch import Tensor
 from vla_kit.data._suggestion import suggestion
 from vla_kit.data.action_columns import ActionColumns
 from vla_kit.data.action_recipe import ActionRecipe
+from vla_kit.data.captions.caption_mix import MixedInstructions
 from vla_kit.data.episodes import EpisodeInfo
 from vla_kit.data.scattered import images_at
 from vla_kit.data.source import EpisodeSource
@@ -38,6 +39,7 @@ class RobotReader:
         state: Columns that hold the state of the robot, in the order of its channels and as they are stored; none where
             states are not read.
         rate_hz: Frames per second, where the source does not know them or knows them wrongly.
+        captions: Captions that some frames are told in place of their sentence, see `CaptionMix`; none where None.
         cache_frames: Decode every frame of `views` now and keep it in memory.
 
     Raises:
@@ -66,6 +68,7 @@ class RobotReader:
         state: Sequence[ActionColumns] = (),
         views: Mapping[str, str] | None = None,
         rate_hz: float | None = None,
+        captions: MixedInstructions | None = None,
         cache_frames: bool = False,
     ) -> None:
         if rate_hz is not None and not 0 < rate_hz < float("inf"):
@@ -74,6 +77,7 @@ class RobotReader:
         self._embodiment = embodiment
         self._views = dict(views or {})
         self._rate_hz = rate_hz
+        self._captions = captions
         for tag, key in self._views.items():
             if key not in source.cameras:
                 raise DataError(
@@ -169,8 +173,9 @@ class RobotReader:
         return self._source.episode(index)
 
     def instruction_at(self, index: int, frame: int) -> str:
-        """What the robot was told at a frame; empty where the data set has no language."""
-        return self._source.instruction_at(index, frame)
+        """What the robot is told at a frame: the sentence or the caption; empty where the data set has no language."""
+        sentence = self._source.instruction_at(index, frame)
+        return sentence if self._captions is None else self._captions.choose(index, frame, sentence)
 
     def actions(self, index: int) -> Float[Tensor, "step size"]:
         """Native actions of a whole episode, float32; deltas from the start of a chunk are from its first frame.

@@ -9,6 +9,7 @@ import yaml
 
 from vla_kit.data._suggestion import suggestion
 from vla_kit.data.action_columns import ActionColumns
+from vla_kit.data.captions.caption_mix import CaptionMix
 from vla_kit.data.conversations.conversation_set import ConversationSet
 from vla_kit.data.demonstration_set import DemonstrationSet
 from vla_kit.embodiment import History
@@ -34,8 +35,8 @@ def check_set_blocks(path: str | Path) -> None:
         path: YAML file, with or without data sets.
 
     Raises:
-        SettingError: If a key of a block, its `actions`, its `state` or its `history` is unknown or missing, or a range
-            of channels has no quotes and was read as a number.
+        SettingError: If a key of a block, its `actions`, `state`, `captions` or `history` is unknown or missing, or a
+            range of channels has no quotes and was read as a number.
 
     Examples:
         >>> import tempfile
@@ -59,6 +60,7 @@ def check_set_blocks(path: str | Path) -> None:
             where = f"data.init_args.{name.value}[{place}]"
             _check_keys(path, block, where, _PLACES[name.value])
             _check_keys(path, _child(block, "history"), f"{where}.history", History)
+            _check_keys(path, _child(block, "captions"), f"{where}.captions", CaptionMix)
             for kind in ("actions", "state"):
                 pieces = _child(block, kind)
                 for number, piece in enumerate(pieces.value if isinstance(pieces, yaml.SequenceNode) else []):
@@ -70,7 +72,7 @@ def _check_keys(
     path: str | Path,
     block: yaml.Node | None,
     where: str,
-    kind: type[DemonstrationSet | ConversationSet | ActionColumns | History],
+    kind: type[DemonstrationSet | ConversationSet | ActionColumns | CaptionMix | History],
 ) -> None:
     given = {name.value: name for name, _ in _entries(block)}
     known = [field.name for field in fields(kind)]

@@ -9,6 +9,8 @@ from vla_kit.data.cleaning.report import write_cleaning_report
 from vla_kit.data.cleaning.rule import CleaningRule, Judgement, Limit, Measurement
 from vla_kit.data.cleaning.rule_settings import rule_settings
 from vla_kit.data.cleaning.rules.blank_frames import BlankFrames
+from vla_kit.data.cleaning.rules.contradicted_count import ContradictedCount
+from vla_kit.data.cleaning.rules.contradicted_gripper import ContradictedGripper
 from vla_kit.data.cleaning.rules.contradicted_language import ContradictedLanguage
 from vla_kit.data.cleaning.rules.direction_agreement import DirectionAgreement
 from vla_kit.data.cleaning.rules.minimum_frames import MinimumFrames
@@ -25,6 +27,8 @@ __all__ = [
     "BlankFrames",
     "CleaningRule",
     "ColumnRoles",
+    "ContradictedCount",
+    "ContradictedGripper",
     "ContradictedLanguage",
     "Decision",
     "Decisions",

@@ -2,14 +2,13 @@
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Protocol, runtime_checkable
 
 from vla_kit.data.source import EpisodeSource
+from vla_kit.data.whole_file import write_whole
 from vla_kit.errors import DataError
 
 __all__ = ["Decision", "Decisions"]
@@ -191,7 +190,6 @@ class Decisions:
         Raises:
             DataError: If the file cannot be written.
         """
-        path = Path(path)
         order = {rule["name"]: place for place, rule in enumerate(self.rules)}
         entries = sorted(self.entries, key=lambda each: (each.episode, order.get(each.rule, len(order)), each.rule))
         found: dict[str, list[int]] = {}
@@ -209,14 +207,7 @@ class Decisions:
             "found": json.dumps(found, ensure_ascii=False),
         }
         text = "{\n" + ",\n".join(f'  "{key}": {value}' for key, value in parts.items()) + "\n}\n"
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
-                file.write(text)
-            Path(file.name).chmod(0o644)
-            os.replace(file.name, path)
-        except OSError as error:
-            raise DataError(f"path must be a file that can be written, got {path}: {error}. Choose another.") from error
+        write_whole(path, text)
 
 
 def _lines(rows: Sequence[str]) -> str:

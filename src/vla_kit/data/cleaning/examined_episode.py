@@ -54,6 +54,15 @@ class ExaminedEpisode:
         return self._roles.cameras
 
     @property
+    def action_names(self) -> tuple[str, ...]:
+        """Name of each channel of `actions`; an empty one where the data set has none."""
+        names: list[str] = []
+        for key in self._roles.action:
+            column = self._source.columns[key]
+            names += column.names if column.names is not None else [""] * column.size
+        return tuple(names)
+
+    @property
     def actions(self) -> Float[ndarray, "step size"]:
         """Actions as stored, float64, the columns side by side.
 

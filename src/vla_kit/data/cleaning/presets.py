@@ -8,6 +8,8 @@ from typing import Final
 from vla_kit.data.cleaning.rule import CleaningRule
 from vla_kit.data.cleaning.rules import (
     BlankFrames,
+    ContradictedCount,
+    ContradictedGripper,
     ContradictedLanguage,
     DirectionAgreement,
     MinimumFrames,
@@ -63,7 +65,7 @@ grippers.
 
 
 def default_rules(preset: str | None = None) -> list[CleaningRule]:
-    """The eleven kinds of rules with their defaults, or with what is published for a data set.
+    """The thirteen kinds of rules with their defaults, or with what is published for a data set.
 
     Args:
         preset: A key of `THRESHOLDS`; none of them where None.
@@ -97,4 +99,6 @@ def default_rules(preset: str | None = None) -> list[CleaningRule]:
         DirectionAgreement(),
         MissingLanguage(),
         ContradictedLanguage(),
+        ContradictedGripper(),
+        ContradictedCount(),
     ]

@@ -1,8 +1,6 @@
 """One HTML file that shows what cleaning found: histograms, and pictures of what was dropped and of what nearly was."""
 
 import inspect
-import os
-import tempfile
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -12,6 +10,7 @@ from vla_kit.data.cleaning._histogram import draw_histogram
 from vla_kit.data.cleaning._thumbnails import thumbnails
 from vla_kit.data.cleaning.decisions import Decisions
 from vla_kit.data.cleaning.findings import Findings, RuleFindings
+from vla_kit.data.whole_file import write_whole
 from vla_kit.errors import DataError
 
 __all__ = ["write_cleaning_report"]
@@ -83,6 +82,7 @@ def write_cleaning_report(path: str | Path, findings: Findings, decisions: Decis
         >>> from vla_kit.data.memory_source import MemoryEpisode, MemorySource
         >>> source = MemorySource([MemoryEpisode(columns={"action": np.zeros((3, 1))})], name="short")
         >>> findings = find_faults(source, [MinimumFrames()], roles=find_roles(source))
+        >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     write_cleaning_report(f"{folder}/report.html", findings, findings.decisions())
         ...     "short" in Path(f"{folder}/report.html").read_text()
@@ -112,15 +112,7 @@ def write_cleaning_report(path: str | Path, findings: Findings, decisions: Decis
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>{''.join(body)}</body></html>\n"
     )
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
-            file.write(page)
-        Path(file.name).chmod(0o644)
-        os.replace(file.name, path)
-    except OSError as error:
-        raise DataError(f"path must be a file that can be written, got {path}: {error}. Choose another.") from error
+    write_whole(path, page)
 
 
 class _Gallery:

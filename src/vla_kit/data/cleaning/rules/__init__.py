@@ -1,6 +1,8 @@
 """Rules of cleaning, one class per reason to drop an episode."""
 
 from vla_kit.data.cleaning.rules.blank_frames import BlankFrames
+from vla_kit.data.cleaning.rules.contradicted_count import ContradictedCount
+from vla_kit.data.cleaning.rules.contradicted_gripper import ContradictedGripper
 from vla_kit.data.cleaning.rules.contradicted_language import ContradictedLanguage
 from vla_kit.data.cleaning.rules.direction_agreement import DirectionAgreement
 from vla_kit.data.cleaning.rules.minimum_frames import MinimumFrames
@@ -14,6 +16,8 @@ from vla_kit.data.cleaning.rules.unusual_length import UnusualLength
 
 __all__ = [
     "BlankFrames",
+    "ContradictedCount",
+    "ContradictedGripper",
     "ContradictedLanguage",
     "DirectionAgreement",
     "MinimumFrames",
