@@ -3,13 +3,15 @@
 `python benchmarks/rl.py` runs both sides of each ratio in turns, so that a busy machine slows both. The policy is the
 demo's size with random weights, so that every episode takes all of its decisions.
 
-- `rollout_ratio`: environment steps per second of rollouts over those of the same simulators in as many processes,
-  driven with random actions and asked for a picture as often as the policy looks. `rollout_ratio_blind` has no picture
-  in the simulators' part, so it is the price of pictures too, which a processor without a GPU pays dearly.
-  `..._here` are the same with all environments in one process, where nothing hides the policy's time.
+- `rollout_ratio`: environment steps per second of rollouts over those of the same simulators, driven with random
+  actions and asked for a picture as often as the policy looks, both in one process, as `examples/qwen_vla/rl.py` runs.
+  `rollout_ratio_blind` has no picture in the simulators' part, so it is the price of pictures too, which a processor
+  without a GPU pays dearly. `..._workers` are the same with a process per environment, and one more for the policy.
+  The sampler is that of `configs/size/tiny_rl.yaml`.
 - `update_ratio`: seconds of the pass that PPO adds per chunk, which is one step of the flow for its density, over those
-  of drawing the chunk: backbone, conditioning of the head, all steps. With a frozen backbone the rollout's context is
-  used again. `update_ratio_conditioned` counts the conditioning of the head, whose weights change between the two, too.
+  of drawing the chunk: backbone, conditioning of the head, all four steps of `configs/stage4_rl.yaml`. With a frozen
+  backbone the rollout's context is used again. `update_ratio_conditioned` counts the conditioning of the head, whose
+  weights change between the two, too.
 """
 
 import argparse
@@ -40,7 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--task", default="metaworld/faucet-open")
     parser.add_argument("--results", type=Path, help="file of docs/results to write the figures to")
-    for name, default in (("environments", 8), ("episodes", 24), ("rounds", 6), ("batch", 16), ("steps", 4)):
+    for name, default in (("environments", 8), ("episodes", 24), ("rounds", 6), ("batch", 16)):
         parser.add_argument(f"--{name}", type=int, default=default)
     settings = parser.parse_args()
     torch.set_num_threads(1)  # more would fight the workers for two cores, and a policy this small gains nothing
@@ -49,10 +51,10 @@ def main() -> None:
     here = measure_rollouts(settings, [EnvHere() for _ in range(settings.environments)])
     update, conditioned = measure_update(settings)
     rows = {
-        "rollout_ratio": apart["looking"],
-        "rollout_ratio_blind": apart["blind"],
-        "rollout_ratio_here": here["looking"],
-        "rollout_ratio_here_blind": here["blind"],
+        "rollout_ratio": here["looking"],
+        "rollout_ratio_blind": here["blind"],
+        "rollout_ratio_workers": apart["looking"],
+        "rollout_ratio_workers_blind": apart["blind"],
         "update_ratio": update,
         "update_ratio_conditioned": conditioned,
     }
@@ -68,7 +70,8 @@ def main() -> None:
 
 def measure_rollouts(settings: argparse.Namespace, hosts: Sequence[EnvHost]) -> dict[str, dict[str, float]]:
     """Steps per second of rollouts over those of random actions with and without pictures, with the same hosts."""
-    make, actor = partial(make_env, settings.task), tiny_actor(settings)
+    make = partial(make_env, settings.task)
+    actor = tiny_actor(settings.task, StochasticEuler(steps=2, stochastic_steps="all"))
     steps: dict[str, list[int]] = {"rollout": [], "looking": [], "blind": []}
     seeds = iter(range(600_000, 10**6))
 
@@ -108,8 +111,8 @@ def measure_rollouts(settings: argparse.Namespace, hosts: Sequence[EnvHost]) -> 
 
 def measure_update(settings: argparse.Namespace) -> tuple[dict[str, float], dict[str, float]]:
     """Seconds of one step of the flow over those of drawing a chunk, without and with conditioning the head."""
-    actor = tiny_actor(settings)
-    policy, sampler = actor.policy, StochasticEuler(steps=settings.steps, stochastic_steps="one")
+    sampler = StochasticEuler(steps=4, stochastic_steps="one")
+    policy = tiny_policy(settings.task)
     picture = np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)
     seen = [
         PolicyObservation(
@@ -139,15 +142,15 @@ def measure_update(settings: argparse.Namespace) -> tuple[dict[str, float], dict
     for side in ("step", "conditioned"):
         ratios = [one / whole for one, whole in zip(seconds[side], seconds["draw"], strict=True)]
         of_both = {"draw_ms": 1e3 * median(seconds["draw"]), "step_ms": 1e3 * median(seconds[side])}
-        rows.append({**median_interval(ratios), **of_both, "batch": settings.batch, "steps": settings.steps})
+        rows.append({**median_interval(ratios), **of_both, "batch": settings.batch, "steps": sampler.steps})
     return rows[0], rows[1]
 
 
-def tiny_actor(settings: argparse.Namespace) -> Actor:
+def tiny_actor(task: str, sampler: StochasticEuler) -> Actor:
     """The demo's size with random weights, as it explores."""
     return Actor(
-        tiny_policy(settings.task),
-        sampler=StochasticEuler(steps=settings.steps, stochastic_steps="one"),
+        tiny_policy(task),
+        sampler=sampler,
         value_head=ValueHead(context_width=128),
         noise_head=None,
         temperature=1.0,

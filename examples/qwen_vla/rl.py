@@ -128,9 +128,10 @@ def main(
         for name, checkpoint in policies.items()
         for task in (*PRACTISED, *HELD_OUT)
     ]
-    with clock.measure("evaluation"), at_a_time(workers) as pool:
-        found = dict(zip(trials, pool.map(try_out, trials), strict=True))
-    successes = {(trial.name, trial.task): count for trial, count in found.items()}
+    if not all(trial.result.exists() for trial in trials):
+        with clock.measure("evaluation"), at_a_time(workers) as pool:
+            list(pool.map(try_out, trials))
+    successes = {(trial.name, trial.task): try_out(trial) for trial in trials}
     table = summary(runs, successes, episodes, clock)
     for path in (output / "rl.json", results):
         if path is not None:
@@ -203,6 +204,7 @@ def summary(runs: Sequence[Run], successes: dict[tuple[str, str], int], episodes
         "difference_low": min(row["low"] for row in rows["practised"]),
         "held_out_low": min(row["low"] for row in rows["held_out"]),
         "seeds": len(runs),
+        "episodes": episodes,
         "rollouts": runs[0].rollouts,
         "rollout_episodes": sum(last["rollout/episodes"]) / len(runs),
         "environment_steps": sum(last["rollout/steps"]) / len(runs),
@@ -230,7 +232,7 @@ def draw(runs: Sequence[Run], path: Path) -> None:
     colours = dict(zip(PRACTISED, colormaps["tab10"].colors, strict=False))  # type: ignore[attr-defined]  # of a listed map
     for axis, key, unit, label in (
         (axes[0], "rollout/steps", 1e3, "environment steps [1000]"),
-        (axes[1], "time/seconds", 60.0, "minutes on one core"),
+        (axes[1], "time/seconds", 60.0, "minutes of the run"),
     ):
         for run in runs:
             spent = dict(read_curve(run.folder, key))
