@@ -1,6 +1,6 @@
 """Graphs as programs: traced by `torch.export`, written as `.pt2` or `.onnx`, and run again."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from inspect import Parameter, Signature
 from pathlib import Path
@@ -13,7 +13,7 @@ from torch.export import Dim, ExportedProgram
 
 from vla_kit.errors import ExportError, MissingExtraError
 
-__all__ = ["run_onnx", "run_torch", "trace", "write_onnx", "write_torch"]
+__all__ = ["open_onnx", "open_torch", "trace", "write_onnx", "write_torch"]
 
 _MOST_SAMPLES: Final = 1024
 
@@ -60,11 +60,16 @@ def write_torch(program: ExportedProgram, path: Path) -> None:
     torch.export.save(program, path)
 
 
-def run_torch(path: Path, inputs: Mapping[str, Tensor]) -> Tensor:
-    """Load a `.pt2` and run it."""
-    with torch.no_grad():
-        output: Tensor = torch.export.load(path).module()(**inputs)
-    return output
+def open_torch(path: Path) -> Callable[[Mapping[str, Tensor]], Tensor]:
+    """Load a `.pt2`, which anybody may do who has PyTorch."""
+    program = torch.export.load(path).module()
+
+    def run(inputs: Mapping[str, Tensor]) -> Tensor:
+        with torch.no_grad():
+            output: Tensor = program(**inputs)
+        return output
+
+    return run
 
 
 def write_onnx(program: ExportedProgram, inputs: Mapping[str, Tensor], path: Path) -> None:
@@ -98,8 +103,8 @@ def write_onnx(program: ExportedProgram, inputs: Mapping[str, Tensor], path: Pat
     written.save(path)
 
 
-def run_onnx(path: Path, inputs: Mapping[str, Tensor]) -> Tensor:
-    """Load an `.onnx` and run it with onnxruntime on the CPU.
+def open_onnx(path: Path) -> Callable[[Mapping[str, Tensor]], Tensor]:
+    """Load an `.onnx` into onnxruntime, on the CPU.
 
     Raises:
         MissingExtraError: If onnxruntime is not installed.
@@ -110,8 +115,12 @@ def run_onnx(path: Path, inputs: Mapping[str, Tensor]) -> Tensor:
         raise MissingExtraError("onnxruntime", extra="export") from error
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     known = {entry.name for entry in session.get_inputs()}
-    feeds = {name: np.ascontiguousarray(tensor.cpu().numpy()) for name, tensor in inputs.items() if name in known}
-    return torch.from_numpy(session.run(None, feeds)[0])
+
+    def run(inputs: Mapping[str, Tensor]) -> Tensor:
+        feeds = {name: np.ascontiguousarray(tensor.cpu().numpy()) for name, tensor in inputs.items() if name in known}
+        return torch.from_numpy(session.run(None, feeds)[0])
+
+    return run
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from vla_kit.errors import ExportError, SettingError, ShapeError
 from vla_kit.export.choose import context_graph
 from vla_kit.export.contexts import ContextGraph
 from vla_kit.export.graphs import HeadGraph, PolicyGraph
-from vla_kit.export.programs import run_onnx, run_torch, trace, write_onnx, write_torch
+from vla_kit.export.programs import open_onnx, open_torch, trace, write_onnx, write_torch
 from vla_kit.policy import Policy, PolicyObservation
 from vla_kit.policy.folder import whole_or_nothing
 from vla_kit.policy.prediction import draw_noise, read_context
@@ -214,13 +214,13 @@ def _largest_difference(
     alone: bool,
 ) -> float:
     """Of the file's answers from the policy's, NaN where one of them is NaN."""
-    run = run_onnx if file.suffix == ".onnx" else run_torch
+    run = (open_onnx if file.suffix == ".onnx" else open_torch)(file)
     axes: Any = graph.axes
-    got = [run(file, inputs)]
+    got = [run(inputs)]
     if alone:
         for row in range(len(answers)):
             one = {name: tensor.narrow(axes[name].index("batch"), row, 1) for name, tensor in inputs.items()}
-            got.append(run(file, one))
+            got.append(run(one))
     wanted = [answers, *(answers.split(1) if alone else ())]
     scaled = [_scaled(policy, embodiment, torch.cat(both)) for both in (got, wanted)]
     return float((scaled[0] - scaled[1]).abs().max())

@@ -6,7 +6,7 @@ from tiny_policies import policy
 from vla_kit.cli import main
 from vla_kit.errors import SettingError
 
-pytestmark = pytest.mark.usefixtures("shape_hook_off")
+pytestmark = pytest.mark.usefixtures("sizes_left_open")
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ import vla_kit.export.write as write_module
 from vla_kit.errors import ExportError, SettingError, ShapeError
 from vla_kit.export.write import export_policy
 
-pytestmark = pytest.mark.usefixtures("shape_hook_off")  # it looks at sizes, which a trace must leave open
+pytestmark = pytest.mark.usefixtures("sizes_left_open")
 
 SEEN = observations()
 
@@ -41,8 +41,8 @@ def subject():
     return policy("timm", "state")
 
 
-@pytest.fixture(scope="module", params=["torch", "onnx"])
-def exported(request, subject, tmp_path_factory):
+@pytest.fixture(scope="module", params=["torch", pytest.param("onnx", marks=pytest.mark.slow)])
+def exported(request, subject, tmp_path_factory, sizes_left_open):
     folder = tmp_path_factory.mktemp("export") / "out"
     return request.param, folder, export_policy(subject, observations(), folder, format=request.param, source="a test")
 
@@ -93,7 +93,7 @@ def test_a_file_that_answers_otherwise_is_not_left_there(subject, tmp_path, monk
     wrong = own.clone()
     wrong[0, 3, 0] += error
     monkeypatch.setattr(write_module, "_write", lambda graph, inputs, file, samples: (inputs, (), []))
-    monkeypatch.setattr(write_module, "run_torch", lambda file, inputs: wrong)
+    monkeypatch.setattr(write_module, "open_torch", lambda file: lambda inputs: wrong)
     reason = rf"actions of policy.pt2 must differ from the policy's by at most 0.0001 \(in .*, got {shown}"
     with pytest.raises(ExportError, match=reason):
         export_policy(subject, SEEN, tmp_path / "out")

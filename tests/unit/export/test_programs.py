@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from vla_kit.errors import ExportError
-from vla_kit.export.programs import run_onnx, run_torch, trace, write_onnx, write_torch
+from vla_kit.export.programs import open_onnx, open_torch, trace, write_onnx, write_torch
 
 AXES = {"first": ("batch", "token"), "second": ("batch", "token")}
 
@@ -48,24 +48,24 @@ def test_batch_and_tokens_may_be_of_any_length(inputs, tmp_path):
     write_torch(program, tmp_path / "sum.pt2")
     write_onnx(program, inputs, tmp_path / "sum.onnx")
     other = {"first": torch.full((1, 3), 5.0), "second": torch.tensor([[1.0, 2.0, 3.0]])}
-    for run, name in ((run_torch, "sum.pt2"), (run_onnx, "sum.onnx")):
-        assert run(tmp_path / name, other).tolist() == [[7.0, 9.0, 11.0]]
+    for open_program, name in ((open_torch, "sum.pt2"), (open_onnx, "sum.onnx")):
+        assert open_program(tmp_path / name)(other).tolist() == [[7.0, 9.0, 11.0]]
 
 
 def test_tokens_are_fixed_where_their_number_shapes_the_graph(inputs, tmp_path):
     program, any_length, notes = trace(OfFourTokens(), inputs, axes=AXES, longest={"token": 8})
     assert any_length == ("batch",)
     assert len(notes) == 1
-    assert notes[0].startswith("batch and token of any length: ")
+    assert notes[0].startswith("batch and token of any length: UserError: ")
     write_torch(program, tmp_path / "four.pt2")
-    assert run_torch(tmp_path / "four.pt2", {name: tensor[:1] for name, tensor in inputs.items()}).tolist() == [[4.0]]
+    assert open_torch(tmp_path / "four.pt2")({name: tensor[:1] for name, tensor in inputs.items()}).tolist() == [[4.0]]
 
 
 def test_a_program_refuses_samples_that_do_not_belong_together(inputs, tmp_path):
     program, _, _ = trace(Sum(), inputs, axes=AXES, longest={"token": 8})
     write_torch(program, tmp_path / "sum.pt2")
     with pytest.raises((AssertionError, RuntimeError)):
-        run_torch(tmp_path / "sum.pt2", inputs | {"first": torch.ones(3, 4)})
+        open_torch(tmp_path / "sum.pt2")(inputs | {"first": torch.ones(3, 4)})
 
 
 def test_a_graph_that_looks_at_values_is_refused(inputs):

@@ -28,7 +28,7 @@ def backbone(name, **changes):
 
 
 def head(name):
-    sizes = {"context_width": 32, "channels": 8, "width": 16, "depth": 2, "num_heads": 2, "mlp_hidden": 16}
+    sizes = {"context_width": 32, "channels": 8, "width": 16, "depth": 1, "num_heads": 2, "mlp_hidden": 16}
     if name == "anchored":
         return AnchoredHead(head("cached"), context_width=32)
     if name == "state":
