@@ -1,6 +1,6 @@
 """What is lost between a real episode of a human hand and the actions of a policy, and what a tiny policy learns of it.
 
-Run: python benchmarks/hands.py EPISODE.npz [--steps 300] [--results docs/results/hands.json]
+Run: python benchmarks/hands.py --episode EPISODE.npz [--steps 300] [--results docs/results/hands.json]
 
 EPISODE.npz is VITRA's example episode (25 frames of a right hand; real data, so it lies outside the project). Figures:
 
@@ -11,8 +11,8 @@ EPISODE.npz is VITRA's example episode (25 frames of a right hand; real data, so
 - `retargeting`: joints alone in place of rotations, as EgoDex has them, against the annotated rotations; and on
   synthetic hands whose pose is known, with bones of other proportions.
 - `policy`: a tiny model that sees no picture, trained on chunks of the first 17 frames and asked for chunks that begin
-  later; beside it the error of a hand that does not move. One episode teaches a mean motion and no more: it shows that
-  the parts fit together, not skill.
+  later; beside it the error of a hand that does not move, and both on the chunks that it was trained on. A model that
+  sees nothing can learn their mean motion and no more: it shows that the parts fit together, not skill.
 
 The last line of the output is JSON.
 """
@@ -60,7 +60,7 @@ TRAINED = 17  # frames; chunks that begin later are held out
 def main() -> None:
     """Measure, print and record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("episode", type=Path)
+    parser.add_argument("--episode", type=Path, required=True, help="VITRA's example episode, an .npz")
     parser.add_argument("--steps", type=int, default=300, help="optimiser steps of the tiny policy; 0 for none")
     parser.add_argument("--results", type=Path, help="file of docs/results to write the figures to")
     settings = parser.parse_args()
@@ -169,32 +169,26 @@ def policy(path: Path, basis: EigengraspBasis, *, steps: int) -> dict[str, float
         loss(head, actions, backbone(batch.backbone_inputs)).mean().backward()
         optimizer.step()
     backbone.eval(), head.eval()
-    metric, still = HandError(basis), HandError(basis)
-    batch = collate(asked)
-    with torch.inference_mode():
-        native = predict_actions(
-            batch.backbone_inputs,
-            batch.actions.mask,
-            batch.embodiments,
-            backbone=backbone,
-            head=head,
-            normalizer=normalizer,
-            solver=Euler(steps=10),
-        )
-    motionless = batch.actions.values.clone()
-    motionless[..., 16:22] = 0  # the wrist stays; its fingers are not compared
-    metric.update(native.values, batch.actions.values, batch.actions.mask)
-    still.update(motionless, batch.actions.values, batch.actions.mask)
-    found, stayed = metric.compute(), still.compute()
-    return {
-        "wrist_error_cm": float(found["wrist_cm"]),
-        "zero_motion_cm": float(stayed["wrist_cm"]),
-        "wrist_error_deg": float(found["wrist_deg"]),
-        "zero_motion_deg": float(stayed["wrist_deg"]),
-        "joint_error_deg": float(found["joint_deg"]),
-        "chunks": len(asked),
-        "steps": steps,
-    }
+    figures: dict[str, float] = {"chunks": len(asked), "steps": steps}
+    for label, samples in (("", asked), ("trained_", known)):
+        batch = collate(samples)
+        with torch.inference_mode():
+            native = predict_actions(
+                batch.backbone_inputs,
+                batch.actions.mask,
+                batch.embodiments,
+                backbone=backbone,
+                head=head,
+                normalizer=normalizer,
+                solver=Euler(steps=10),
+            )
+        motionless = batch.actions.values.clone()
+        motionless[..., 16:22] = 0  # the wrist stays; its fingers are not compared
+        for name, values in (("error", native.values), ("zero_motion", motionless)):
+            metric = HandError(basis)
+            metric.update(values, batch.actions.values, batch.actions.mask)
+            figures |= {f"{label}{name}_{unit}": float(metric.compute()[f"wrist_{unit}"]) for unit in ("cm", "deg")}
+    return figures
 
 
 def reader_of(path: Path, basis: EigengraspBasis, relative_to: str) -> RobotReader:

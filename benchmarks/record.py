@@ -12,7 +12,7 @@ from math import comb
 from pathlib import Path
 from typing import Any
 
-PLACES = {"--results", "--folder", "--lerobot-python"}  # of one machine alone
+PLACES = {"--episode", "--results", "--folder", "--lerobot-python"}  # of one machine alone
 
 
 def median_interval(values: Sequence[float]) -> dict[str, float]:

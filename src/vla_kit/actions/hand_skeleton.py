@@ -151,7 +151,8 @@ def _smallest_turn(start: Tensor, end: Tensor) -> Tensor:
     axis = torch.linalg.cross(start, end, dim=-1)
     sine, cosine = axis.norm(dim=-1, keepdim=True), (start * end).sum(-1, keepdim=True)
     tiny = torch.finfo(end.dtype).tiny
-    return axis / sine.clamp(min=tiny) * torch.atan2(sine, cosine)
+    turn: Tensor = axis / sine.clamp(min=tiny) * torch.atan2(sine, cosine)
+    return turn
 
 
 def _check_side(side: str) -> None:

@@ -145,8 +145,15 @@ def _arrays(path: Path) -> dict[str, ndarray]:
         raise DataError(
             f"{path} must be a readable .npz without pickles, got: {error}. Copy or convert it again."
         ) from error
-    of_a_hand = ("global_orient_worldspace", "global_orient_camspace", "hand_pose", "transl_worldspace", "kept_frames")
-    of_a_hand += ("joints_worldspace", "joints_camspace")
+    of_a_hand = (
+        "global_orient_worldspace",
+        "global_orient_camspace",
+        "hand_pose",
+        "transl_worldspace",
+        "kept_frames",
+        "joints_worldspace",
+        "joints_camspace",
+    )
     missing = [
         key for key in ("extrinsics", *(f"{s}/{k}" for s in ("left", "right") for k in of_a_hand)) if key not in arrays
     ]
