@@ -33,7 +33,7 @@ from vla_kit.protocols import Conversation, Message, Picture
 TINY = Path(__file__).parents[1] / "examples" / "qwen_vla" / "configs" / "size" / "tiny.yaml"
 FAMILIES = {"qwen3_vl": tiny_qwen3_vl, "qwen3_5": tiny_qwen3_5}
 MIXTURES = {"demo": 0.09, "half": 0.5}
-BATCH, ROW_TOKENS = 32, 512
+BATCH, ROW_TOKENS = 32, 1024
 
 
 def main() -> None:

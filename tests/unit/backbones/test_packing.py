@@ -94,13 +94,17 @@ def test_one_row_holds_all_without_padding(family):
 
 def test_a_neighbour_in_the_row_changes_nothing(family):
     packed = build(family, row_tokens=1000)
-    before = packed(packed.prepare(SAMPLES))
+    inputs = packed.prepare(SAMPLES)
+    before = packed(inputs)
     changed = [*SAMPLES]
-    changed[4] = Observation(prompt="pull", views={"ego": image(7), "wrist": image(8)})  # of the same length
+    film = Picture(pixels=image(7, 3), rate_hz=2.0)
+    changed[3] = talk(film, Picture(pixels=image(8)), "same?", said="yet")  # of the same length, and other to its end
     after = packed(packed.prepare(changed))
-    others = [0, 1, 2, 3, 5]
+    others = [0, 1, 2, 4, 5]
+    starts = inputs["places"][:, 0]
+    assert (starts[others] > starts[3]).sum() >= 3  # which a leak would reach
     assert torch.equal(before.hidden[others][before.mask[others]], after.hidden[others][after.mask[others]])
-    assert not torch.equal(before.hidden[4], after.hidden[4])
+    assert not torch.equal(before.hidden[3], after.hidden[3])
 
 
 def test_eager_attention_and_forgotten_activations_are_the_same(family):
