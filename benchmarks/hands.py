@@ -44,6 +44,7 @@ from vla_kit.actions import (
 )
 from vla_kit.backbones.tiny import tiny_qwen3_vl
 from vla_kit.data import ChunkDataset, Collate, RobotReader, hand_columns
+from vla_kit.data.eigengrasp_file import save_eigengrasps
 from vla_kit.data.hand_grasps import fit_eigengrasps
 from vla_kit.data.readers.vitra import open_vitra, read_vitra, vitra_chain_error
 from vla_kit.embodiment import EmbodimentPrompter, preset
@@ -193,7 +194,7 @@ def policy(path: Path, basis: EigengraspBasis, *, steps: int) -> dict[str, float
 
 def reader_of(path: Path, basis: EigengraspBasis, relative_to: str) -> RobotReader:
     with tempfile.TemporaryDirectory() as folder:
-        basis.save(Path(folder) / "basis.safetensors")
+        save_eigengrasps(basis, Path(folder) / "basis.safetensors")
         source = open_vitra(path, basis=str(Path(folder) / "basis.safetensors"))
     return RobotReader(source, embodiment="human_hands", actions=hand_columns(relative_to))
 

@@ -11,6 +11,7 @@ import yaml
 from PIL import Image
 
 from vla_kit.data.conversations import caption_record, driving_record, question_record, write_records
+from vla_kit.data.eigengrasp_file import save_eigengrasps
 from vla_kit.data.hand_grasps import fit_eigengrasps
 from vla_kit.data.lerobot_writer import LeRobotWriter
 from vla_kit.data.readers.vitra import open_vitra
@@ -60,7 +61,7 @@ def _write_hands(folder: Path, one: dict[str, Any]) -> None:
     """Episodes of human hands and the eigengrasps that a configuration expects."""
     for seed in (0, 1):
         write_vitra(folder / one["root"] / f"{seed}.npz", steps=12, seed=seed)
-    fit_eigengrasps([open_vitra(folder / one["root"])]).save(folder / one["options"]["basis"])
+    save_eigengrasps(fit_eigengrasps([open_vitra(folder / one["root"])]), folder / one["options"]["basis"])
 
 
 def _write_conversations(path: Path, rng: np.random.Generator) -> None:

@@ -1,6 +1,6 @@
 """Native actions: spaces, masked chunks, statistics, the quantile normaliser, deltas, rotations, waypoints, hands."""
 
-from vla_kit.actions.eigengrasps import EigengraspBasis, joint_angles_between, load_eigengrasps
+from vla_kit.actions.eigengrasps import EigengraspBasis, joint_angles_between
 from vla_kit.actions.hand_layout import FINGER_JOINTS, HAND_SIDES, NUM_GRASPS, HandSide, hand_channels
 from vla_kit.actions.hand_mirror import mirror_fingers, mirror_hand_mask, mirror_hands, mirror_pose
 from vla_kit.actions.hand_skeleton import HAND_POINTS, REST_BONES, hand_points, retarget_points
@@ -65,7 +65,6 @@ __all__ = [
     "hand_points",
     "integrate_waypoints",
     "joint_angles_between",
-    "load_eigengrasps",
     "mirror_fingers",
     "mirror_hand_mask",
     "mirror_hands",

@@ -1,20 +1,17 @@
 """Eigengrasps: the few numbers per hand that say most of what 15 finger joints do."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from vla_kit.actions.hand_layout import FINGER_JOINTS, NUM_GRASPS, HandSide
 from vla_kit.actions.hand_mirror import mirror_fingers
 from vla_kit.actions.rotations import rotation_angle, to_matrix
-from vla_kit.errors import CheckpointError, DataError, SettingError, ShapeError
+from vla_kit.errors import DataError, SettingError, ShapeError
 
-__all__ = ["EigengraspBasis", "joint_angles_between", "load_eigengrasps"]
+__all__ = ["EigengraspBasis", "joint_angles_between"]
 
 _SIZE = 3 * len(FINGER_JOINTS)
 
@@ -127,41 +124,9 @@ class EigengraspBasis(nn.Module):
         exact = fingers.double()
         return joint_angles_between(self.decode(self.encode(exact)), exact).mean(dim=0).to(fingers.dtype)
 
-    def save(self, path: str | Path) -> None:
-        """Write both buffers as safetensors."""
-        save_file({"mean": self.mean.cpu(), "directions": self.directions.cpu().contiguous()}, str(path))
-
     def extra_repr(self) -> str:
         """Number of weights, for printing."""
         return f"count={self.count}"
-
-
-def load_eigengrasps(path: str | Path) -> EigengraspBasis:
-    """Read what `EigengraspBasis.save` wrote.
-
-    As it returns an `EigengraspBasis`, YAML may use it as `class_path: vla_kit.actions.load_eigengrasps`.
-
-    Args:
-        path: A `.safetensors` file.
-
-    Raises:
-        CheckpointError: If the file is missing, broken or another one.
-        DataError: If its directions are not orthonormal.
-
-    Examples:
-        >>> load_eigengrasps("missing.safetensors")
-        Traceback (most recent call last):
-        ...
-        vla_kit.errors.CheckpointError: path must be a file of EigengraspBasis.save, got missing.safetensors: ...
-    """
-    try:
-        tensors = load_file(str(path))
-        mean, directions = tensors["mean"], tensors["directions"]
-    except (OSError, SafetensorError, KeyError) as error:
-        raise CheckpointError(
-            f"path must be a file of EigengraspBasis.save, got {path}: {error}. Fit a basis with fit_eigengrasps."
-        ) from error
-    return EigengraspBasis(mean, directions)
 
 
 def joint_angles_between(

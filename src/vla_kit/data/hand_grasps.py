@@ -9,6 +9,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from vla_kit.actions import HAND_SIDES, NUM_GRASPS, EigengraspBasis
+from vla_kit.data.eigengrasp_file import save_eigengrasps
 from vla_kit.data.source import EpisodeSource
 from vla_kit.errors import DataError, MissingExtraError, SettingError
 
@@ -106,4 +107,4 @@ def write_eigengrasps(path: str, *, sets: Sequence[str], count: int = NUM_GRASPS
     for source in sources:
         if "right.fingers" not in source.columns:
             raise DataError(f"{source.location} must hold human hands, got the columns {sorted(source.columns)}.")
-    fit_eigengrasps(sources, count=count).save(path)
+    save_eigengrasps(fit_eigengrasps(sources, count=count), path)

@@ -13,7 +13,7 @@ from vla_kit.evaluation.rollout import ChunkPolicy, EpisodeResult, evaluate, eva
 from vla_kit.evaluation.seeds import evaluation_seeds
 from vla_kit.evaluation.table import EvaluationTable, SuccessCount, TaskRow
 from vla_kit.evaluation.task import EvaluationTask, registered_task
-from vla_kit.metrics.navigation_scores import NavigationScores
+from vla_kit.metrics import mean_scores
 
 __all__ = ["evaluate_tasks"]
 
@@ -126,9 +126,8 @@ def _row(task: EvaluationTask, results: dict[str, list[EpisodeResult]]) -> TaskR
 
 def _scores(results: Sequence[EpisodeResult]) -> dict[str, float]:
     """Scores of navigation over the episodes that have them; none where no episode has."""
-    scores = NavigationScores()
-    scores.update([result.navigation for result in results if result.navigation is not None])
-    return {name: float(value) for name, value in scores.compute().items()} if scores.counts[0] else {}
+    measured = [result.navigation for result in results if result.navigation is not None]
+    return mean_scores(measured) if measured else {}
 
 
 class _Clock:

@@ -95,7 +95,8 @@ class HeadGraph(nn.Module):
         # Statistics are per channel: steps of all samples in one row ask for no name per sample.
         rows = MaskedActions(actions.flatten(0, 1)[None], mask.flatten(0, 1)[None])
         native: Tensor = self.normalizer.denormalize(rows, [self.embodiment]).values[0]
-        return native.unflatten(0, (batch, self.horizon))[..., : self.size].float()
+        chunks: Tensor = native.unflatten(0, (batch, self.horizon))[..., : self.size].float()
+        return chunks
 
     def _with_state(self, context: Context, state: Tensor | None, batch: int) -> Context:
         channels, device = self._state_channels or 0, context.hidden.device

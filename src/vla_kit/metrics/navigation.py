@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from vla_kit.errors import DataError, SettingError, ShapeError
 
-__all__ = ["NavigationEpisode", "dynamic_time_warping", "ndtw", "path_length"]
+__all__ = ["NavigationEpisode", "dynamic_time_warping", "mean_scores", "ndtw", "path_length"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +135,46 @@ class NavigationEpisode:
     def sdtw(self) -> float | None:
         """The nDTW of a success, 0 of a failure; None where there is no nDTW."""
         return None if self.ndtw is None else float(self.success) * self.ndtw
+
+    @property
+    def scores(self) -> dict[str, float | None]:
+        """All that is averaged, by the names of `NavigationScores`; None where there is no reference."""
+        return {
+            "success": float(self.success),
+            "oracle_success": float(self.oracle_success),
+            "spl": self.spl,
+            "navigation_error_m": self.distance_m,
+            "trajectory_length_m": self.length_m,
+            "ndtw": self.ndtw,
+            "sdtw": self.sdtw,
+        }
+
+
+def mean_scores(episodes: Sequence[NavigationEpisode]) -> dict[str, float]:
+    """Means over episodes; `NavigationScores` gives the same over several processes.
+
+    Args:
+        episodes: At least one, each with or without a reference.
+
+    Returns:
+        Name -> mean over the episodes that have the score, NaN where none has; and `episodes`, their number.
+
+    Raises:
+        DataError: If there is no episode.
+
+    Examples:
+        >>> near = NavigationEpisode(distance_m=1.0, nearest_m=0.5, length_m=12.0, shortest_m=9.0, stopped=True)
+        >>> found = mean_scores([near])
+        >>> found["spl"], found["ndtw"], found["episodes"]
+        (0.75, nan, 1.0)
+    """
+    if not episodes:
+        raise DataError("episodes must hold at least one episode, got none. Run one.")
+    means: dict[str, float] = {}
+    for name in episodes[0].scores:
+        known = [value for one in episodes if (value := one.scores[name]) is not None]
+        means[name] = math.fsum(known) / len(known) if known else math.nan
+    return {**means, "episodes": float(len(episodes))}
 
 
 def path_length(path: Float[np.ndarray, "step size"]) -> float:

@@ -11,8 +11,15 @@ from vla_kit.metrics.navigation import NavigationEpisode
 
 __all__ = ["NavigationScores"]
 
-_ALWAYS: Final = ("success", "oracle_success", "spl", "navigation_error_m", "trajectory_length_m")
-_WITH_REFERENCE: Final = ("ndtw", "sdtw")
+_SCORES: Final = (
+    "success",
+    "oracle_success",
+    "spl",
+    "navigation_error_m",
+    "trajectory_length_m",
+    "ndtw",
+    "sdtw",
+)
 
 
 class NavigationScores(Metric):
@@ -43,7 +50,7 @@ class NavigationScores(Metric):
 
     def __init__(self) -> None:
         super().__init__()
-        zeros = torch.zeros(len(_ALWAYS) + len(_WITH_REFERENCE), dtype=torch.float64)
+        zeros = torch.zeros(len(_SCORES), dtype=torch.float64)
         self.add_state("sums", default=zeros.clone(), dist_reduce_fx="sum")
         self.add_state("counts", default=zeros, dist_reduce_fx="sum")
 
@@ -54,15 +61,7 @@ class NavigationScores(Metric):
             episodes: Each with or without a reference.
         """
         for episode in episodes:
-            values = [
-                float(episode.success),
-                float(episode.oracle_success),
-                episode.spl,
-                episode.distance_m,
-                episode.length_m,
-                episode.ndtw,
-                episode.sdtw,
-            ]
+            values = [episode.scores[name] for name in _SCORES]
             known = [0.0 if value is None else value for value in values]
             counted = [float(value is not None) for value in values]
             # A model moved to bfloat16 takes its metrics along; sums stay float64.
@@ -72,5 +71,5 @@ class NavigationScores(Metric):
     def compute(self) -> dict[str, Tensor]:
         """Mean of each score, and the number of episodes."""
         means = self.sums / self.counts  # 0 / 0 = NaN: no episode
-        scores = dict(zip((*_ALWAYS, *_WITH_REFERENCE), means, strict=True))
+        scores = dict(zip(_SCORES, means, strict=True))
         return {**scores, "episodes": self.counts[0].clone()}

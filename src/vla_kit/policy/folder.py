@@ -15,8 +15,9 @@ from safetensors.torch import save_model
 from torch import nn
 
 import vla_kit
-from vla_kit.actions import EigengraspBasis, QuantileNormalizer, QuantileStats, load_eigengrasps
+from vla_kit.actions import EigengraspBasis, QuantileNormalizer, QuantileStats
 from vla_kit.embodiment import EmbodimentPrompter
+from vla_kit.data.eigengrasp_file import load_eigengrasps, save_eigengrasps
 from vla_kit.errors import CheckpointError, SettingError, VLAKitError
 from vla_kit.policy.card import model_card
 from vla_kit.policy.description import build, describe
@@ -82,7 +83,7 @@ def write_policy(
         (partial / _STATISTICS).write_text(json.dumps(statistics, indent=2) + "\n", encoding="utf-8")
         save_model(modules, str(partial / _WEIGHTS), metadata={"format": "pt"})
         if hand_basis is not None:
-            hand_basis.save(partial / _HANDS)
+            save_eigengrasps(hand_basis, partial / _HANDS)
         card = model_card(settings, specs=prompter.specs, with_statistics=list(statistics["actions"]), modules=modules)
         (partial / "README.md").write_text(card, encoding="utf-8")
 

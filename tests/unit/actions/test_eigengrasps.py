@@ -3,7 +3,8 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from vla_kit.actions import EigengraspBasis, joint_angles_between, load_eigengrasps, mirror_fingers
+from vla_kit.actions import EigengraspBasis, joint_angles_between, mirror_fingers
+from vla_kit.data.eigengrasp_file import load_eigengrasps, save_eigengrasps
 from vla_kit.errors import CheckpointError, DataError, SettingError, ShapeError
 
 
@@ -51,7 +52,7 @@ def test_angles_between_poses_are_scipys():
 
 def test_file_and_state_dict_carry_it(tmp_path):
     basis = EigengraspBasis(torch.linspace(0, 1, 45), orthonormal()[:10].float())
-    basis.save(tmp_path / "basis.safetensors")
+    save_eigengrasps(basis, tmp_path / "basis.safetensors")
     back = load_eigengrasps(tmp_path / "basis.safetensors")
     assert torch.equal(back.mean, basis.mean)
     assert torch.equal(back.directions, basis.directions)
@@ -72,7 +73,7 @@ def test_manos_left_hand_becomes_a_right_one():
 def test_a_pickle_is_not_opened(tmp_path):
     path = tmp_path / "MANO_RIGHT.pkl"
     path.write_bytes(b"\x80\x04cos\nsystem\n(S'touch opened'\ntR.")
-    with pytest.raises(CheckpointError, match=r"path must be a file of EigengraspBasis.save, got .*MANO_RIGHT.pkl"):
+    with pytest.raises(CheckpointError, match=r"path must be a file of save_eigengrasps, got .*MANO_RIGHT.pkl"):
         load_eigengrasps(path)
     assert not (tmp_path / "opened").exists()
 

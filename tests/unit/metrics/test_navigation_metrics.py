@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from vla_kit.errors import DataError, SettingError, ShapeError
-from vla_kit.metrics import NavigationEpisode, dynamic_time_warping, ndtw, path_length
+from vla_kit.metrics import NavigationEpisode, dynamic_time_warping, mean_scores, ndtw, path_length
 from vla_kit.metrics.navigation_scores import NavigationScores
 
 LOG = "vlnce_eval_logs/cont-cwp-vlnbert-ori_{}.json"
@@ -128,6 +128,7 @@ def test_two_processes_give_what_one_gives():
     expected = whole.compute()
     for name, value in parts[0].compute().items():
         torch.testing.assert_close(value, expected[name], rtol=1e-12, atol=0)
+        assert mean_scores(episodes)[name] == pytest.approx(value.item(), rel=1e-12)
     assert expected["episodes"] == 7
     assert expected["ndtw"].item() == pytest.approx((0.0 + 0.2 + 0.4 + 0.6) / 4)
 
@@ -177,6 +178,11 @@ def test_bad_input_is_named(shape_hook_off):
         dynamic_time_warping(np.zeros((0, 4)))
     with pytest.raises(ShapeError, match=r"goal_distances must have the shape \(2,\)"):
         NavigationEpisode.of(np.zeros((2, 2)), goal_distances=np.zeros(3), shortest_m=1.0, stopped=True)
+
+
+def test_no_episode_has_no_mean():
+    with pytest.raises(DataError, match="episodes must hold at least one episode, got none"):
+        mean_scores([])
 
 
 def test_a_single_place_has_no_length():

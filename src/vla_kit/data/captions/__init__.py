@@ -8,7 +8,6 @@ from vla_kit.data.captions.caption_mix import CaptionMix, MixedInstructions
 from vla_kit.data.captions.caption_record import CaptionRecord
 from vla_kit.data.captions.caption_reviews import CaptionReview, CaptionReviews, usable_captions
 from vla_kit.data.captions.fine_caption import DIMENSIONS, CaptionDimensions, CaptionStep, FineCaption
-from vla_kit.data.captions.language_judge import LanguageJudge
 from vla_kit.data.captions.looking import FrameChoice
 from vla_kit.data.captions.motion_selection import MotionSelection
 from vla_kit.data.captions.outline import CaptionOutline
@@ -33,7 +32,6 @@ __all__ = [
     "CaptionStep",
     "FineCaption",
     "FrameChoice",
-    "LanguageJudge",
     "MixedInstructions",
     "MotionSelection",
     "PromptFolder",

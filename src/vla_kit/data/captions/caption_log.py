@@ -117,7 +117,8 @@ class CaptionLog:
             try:
                 handle = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
                 try:
-                    os.write(handle, line)
+                    if os.write(handle, line) < len(line):
+                        raise OSError("the disk is full")  # the next run drops the unfinished line
                     os.fsync(handle)
                 finally:
                     os.close(handle)

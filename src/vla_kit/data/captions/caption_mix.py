@@ -23,7 +23,7 @@ class CaptionMix:
         reviewed: Whether only captions that a person accepted or corrected are used. Rejected ones never are.
 
     Raises:
-        SettingError: If a part is negative, or both are 0.
+        SettingError: If a part is negative or infinite, or both are 0.
 
     Examples:
         >>> CaptionMix(root="captions/pick").share
@@ -39,9 +39,9 @@ class CaptionMix:
     reviewed: bool = True
 
     def __post_init__(self) -> None:
-        if not (self.fine >= 0 and self.raw >= 0 and self.fine + self.raw > 0):
+        if not (self.fine >= 0 and self.raw >= 0 and 0 < self.fine + self.raw < float("inf")):
             raise SettingError(
-                f"fine and raw must be at least 0 and not both 0, got {self.fine} and {self.raw}. Use 1:2."
+                f"fine and raw must be at least 0, finite and not both 0, got {self.fine} and {self.raw}. Use 1:2."
             )
 
     @property

@@ -41,7 +41,7 @@ class LanguageJudge:
     Examples:
         ```yaml
         rules:
-          - class_path: vla_kit.data.captions.LanguageJudge
+          - class_path: vla_kit.data.captions.language_judge.LanguageJudge
             init_args:
               annotator:
                 class_path: vla_kit.data.captions.openai_annotator.OpenAIAnnotator

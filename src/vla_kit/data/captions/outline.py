@@ -1,5 +1,6 @@
 """What the first stage writes: the object and the coarse sequence of actions."""
 
+import builtins
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -35,7 +36,7 @@ class CaptionOutline:
         return {"object": self.object, "actions": list(self.actions)}
 
     @classmethod
-    def parse(cls, data: object) -> "CaptionOutline":
+    def parse(cls, data: builtins.object) -> "CaptionOutline":
         """Read an outline from JSON values.
 
         Args:

@@ -25,7 +25,8 @@ h1{font-size:1.4rem;line-height:1.25;margin:.2rem 0}h2{font-size:1rem;margin:1.2
 .card{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:1rem 1.1rem;margin:1rem 0}
 table{border-collapse:collapse;width:100%}td,th{padding:.45rem .6rem;border-bottom:1px solid var(--line);
 text-align:left;vertical-align:top}tr:last-child td{border-bottom:0}th{font-size:.8rem;color:var(--soft)}
-.pill{display:inline-block;font-size:.75rem;font-weight:600;border-radius:99px;padding:.08rem .6rem;color:var(--card)}
+.pill{display:inline-block;font-size:.75rem;font-weight:600;border-radius:99px;padding:.08rem .6rem;color:var(--card);
+white-space:nowrap}
 .accepted{background:var(--accepted)}.corrected{background:var(--corrected)}.rejected{background:var(--rejected)}
 .open{background:var(--open)}
 .columns{display:grid;grid-template-columns:minmax(20rem,1fr) minmax(26rem,1.25fr);gap:1.2rem;align-items:start}
@@ -38,6 +39,7 @@ padding:.35rem .5rem;resize:vertical;
 field-sizing:content}
 fieldset{border:1px solid var(--line);border-radius:8px;margin:.7rem 0;padding:.4rem .9rem .8rem}
 legend{font-weight:600;padding:0 .4rem}.three{display:grid;grid-template-columns:repeat(3,1fr);gap:.6rem}
+.main p:first-child,form h2:first-of-type{margin-top:.1rem}
 button{font:inherit;font-weight:600;border:0;border-radius:8px;padding:.5rem 1.1rem;color:#fff;cursor:pointer}
 .bar{position:fixed;left:0;right:0;bottom:0;background:var(--card);border-top:1px solid var(--line);
 padding:.7rem 1.2rem;display:flex;gap:.8rem;justify-content:center;align-items:center}
@@ -209,8 +211,8 @@ def _form(index: int, values: Mapping[str, Any], token: str) -> str:
 def _area(name: str, title: str, text: str, *, says: str = "") -> str:
     more = f' <span class="soft">{escape(says)}</span>' if says else ""
     return (
-        f'<label for="{name}">{escape(title)}{more}</label>'
-        f'<textarea id="{name}" name="{name}" rows="1">\n{escape(text)}</textarea>'
+        f'<div><label for="{name}">{escape(title)}{more}</label>'
+        f'<textarea id="{name}" name="{name}" rows="1">\n{escape(text)}</textarea></div>'
     )
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from numpy import ndarray
 
-from vla_kit.actions import HandSide, load_eigengrasps, retarget_points
+from vla_kit.actions import HandSide, retarget_points
+from vla_kit.data.eigengrasp_file import load_eigengrasps
 from vla_kit.data.readers._hdf5_files import HDF5Files, list_hdf5_files
 from vla_kit.data.readers.hand_source import HandEpisode, HandSource
 from vla_kit.data.readers.hand_tracks import HandRecord, HandTrack
@@ -46,7 +47,7 @@ def open_egodex(
     Args:
         root: File or folder.
         name: Name of the data set; the name of `root` where None.
-        basis: File of `EigengraspBasis.save`, for the weights of the fingers.
+        basis: File of `save_eigengrasps`, for the weights of the fingers.
         confidence: A hand counts as lost where ARKit's confidence in its wrist is below this, in [0, 1]; where the
             file has confidences.
 

@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float
 from numpy import ndarray
 
-from vla_kit.actions import EigengraspBasis, HandSide, RotationForm, load_eigengrasps, rotation_defect, to_matrix
+from vla_kit.actions import EigengraspBasis, HandSide, RotationForm, rotation_defect, to_matrix
+from vla_kit.data.eigengrasp_file import load_eigengrasps
 from vla_kit.data.readers.hand_source import HandEpisode, HandSource
 from vla_kit.data.readers.hand_tracks import HandRecord, HandTrack
 from vla_kit.errors import DataError, SettingError
@@ -43,10 +44,10 @@ def open_hot3d(
 
     Args:
         root: Folder of one sequence, or of several.
-        mano: File of `EigengraspBasis.save` that holds the PCA of MANO's right hand; it has to be given.
+        mano: File of `save_eigengrasps` that holds the PCA of MANO's right hand; it has to be given.
         mano_left: The same of the left hand (`side="left"`); `mano` where None.
         name: Name of the data set; the name of `root` where None.
-        basis: File of `EigengraspBasis.save`, for the weights of the fingers.
+        basis: File of `save_eigengrasps`, for the weights of the fingers.
 
     Raises:
         SettingError: If `mano` is missing.

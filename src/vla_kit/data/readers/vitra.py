@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from numpy import ndarray
 
-from vla_kit.actions import from_matrix, load_eigengrasps
+from vla_kit.actions import from_matrix
+from vla_kit.data.eigengrasp_file import load_eigengrasps
 from vla_kit.data.readers.hand_source import HandEpisode, HandSource
 from vla_kit.data.readers.hand_tracks import HandRecord, HandTrack
 from vla_kit.errors import DataError
@@ -38,7 +39,7 @@ def open_vitra(
     Args:
         root: File or folder; files without `extrinsics` in it are passed over.
         name: Name of the data set; the name of `root` where None.
-        basis: File of `EigengraspBasis.save`, for the weights of the fingers.
+        basis: File of `save_eigengrasps`, for the weights of the fingers.
         videos: Folder of the videos, undistorted, `<video_name>.mp4`; there is no camera where None.
 
     Raises:

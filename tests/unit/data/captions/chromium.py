@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import urllib.request
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ class Chromium:
         )
         listening = (re.search(r"DevTools listening on ws://[^:]+:(\d+)", line) for line in self._process.stderr)
         port = next(found[1] for found in listening if found)
+        Thread(target=self._process.stderr.read, daemon=True).start()  # so that it never waits for a reader
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/json") as answer:
             page = next(target for target in json.load(answer) if target["type"] == "page")
         self._socket = client.connect(page["webSocketDebuggerUrl"], max_size=None)
@@ -82,4 +84,3 @@ class Chromium:
         self._socket.close()
         self._process.kill()
         self._process.wait()
-        self._process.stderr.close()

@@ -123,7 +123,7 @@ def test_captions_that_cannot_be_used_are_refused(log, source):
     other = MemorySource([MemoryEpisode(columns={"action": np.ones((3, 2))})])
     with pytest.raises(DataError, match="captions must be of memory:memory"):
         CaptionMix(root=str(log.folder)).open(other)
-    for fine, raw in ((-1, 2), (1, -2), (0, 0), (float("nan"), 1)):
+    for fine, raw in ((-1, 2), (1, -2), (0, 0), (float("nan"), 1), (float("inf"), 1)):
         with pytest.raises(SettingError, match="fine and raw must be at least 0"):
             CaptionMix(root="captions", fine=fine, raw=raw)
 

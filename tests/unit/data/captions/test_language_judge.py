@@ -88,7 +88,7 @@ def test_it_writes_the_decision_file_of_cleaning(write_set, tmp_path):
     with ScriptedEndpoint(script) as endpoint:
         (tmp_path / "rules.yaml").write_text(
             "rules:\n"
-            "  - class_path: vla_kit.data.captions.LanguageJudge\n"
+            "  - class_path: vla_kit.data.captions.language_judge.LanguageJudge\n"
             "    init_args:\n"
             "      camera: observation.images.top\n"
             "      annotator:\n"

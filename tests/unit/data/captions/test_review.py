@@ -6,13 +6,13 @@ import json
 import os
 from contextlib import contextmanager
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 from threading import Thread
 from urllib.parse import urlencode
 
 import numpy as np
 import pytest
+from caption_form import CaptionForm
 from caption_script import caption_of, outline_of
 from chromium import Chromium
 from PIL import Image
@@ -86,35 +86,10 @@ def ask(server, method, path, body=None, **headers):
     return found
 
 
-class Form(HTMLParser):
-    """Fields of the form of a page."""
-
-    def __init__(self, page):
-        super().__init__()
-        self.fields, self._name = {}, None
-        self.feed(page)
-
-    def handle_starttag(self, tag, attributes):
-        given = dict(attributes)
-        if tag == "input" and given.get("type") == "hidden":
-            self.fields[given["name"]] = given["value"]
-        if tag == "textarea":
-            self._name = given["name"]
-            self.fields[self._name] = ""
-
-    def handle_data(self, data):
-        if self._name:
-            self.fields[self._name] += data.removeprefix("\n")
-
-    def handle_endtag(self, tag):
-        if tag == "textarea":
-            self._name = None
-
-
 def form_of(server, index):
     status, page, _ = ask(server, "GET", f"/episode/{index}")
     assert status == 200
-    return Form(page.decode()).fields
+    return CaptionForm(page.decode()).fields
 
 
 def reviews_of(log):
@@ -162,7 +137,7 @@ def test_a_form_with_a_fault_is_shown_again_and_nothing_is_kept(log):
         status, page, _ = ask(server, "POST", "/episode/0", fields)
     assert status == 422
     assert "dimensions.actor must be a text, got &#x27; &#x27;" in page.decode()
-    assert Form(page.decode()).fields["steps.0.text"] == "Mine <now>"
+    assert CaptionForm(page.decode()).fields["steps.0.text"] == "Mine <now>"
     assert not (log.folder / "reviews.json").exists()
 
 
@@ -201,8 +176,8 @@ def test_frames_are_those_of_the_episode(log):
 
 @pytest.mark.parametrize(
     "path",
-    ["/../captions.json", "/episode/../../captions.json", "/frame/0/0/..%2f..%2fcaptions.json", "//etc/passwd",
-     "/frame/-1/0/0.jpg", "/frame/0/0/1e1.jpg", "/episode/%D9%A3", "/episode/99999999999999999999", "/captions.jsonl", "*"],
+    ["/../captions.json", "/episode/../../captions.json", "/frame/0/0/..%2f..%2fcaptions.json", "//etc/passwd", "*",
+     "/frame/-1/0/0.jpg", "/frame/0/0/1e1.jpg", "/episode/%D9%A3", "/episode/99999999999999999999", "/captions.jsonl"],
 )  # fmt: skip
 def test_no_address_leads_to_a_file(log, path):
     with serving(make_source(), log) as server:

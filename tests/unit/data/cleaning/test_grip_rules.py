@@ -42,6 +42,8 @@ def judge(rule, *episodes, kind=Named):
         ("Pick up the cup", True),
         ("picking the cup", True),
         ("lift it", True),
+        ("grabbing and carried", True),
+        ("the carpet", False),
         ("push the block left", False),
         ("close the toothpick box", False),
         ("open the drawer", False),
@@ -62,6 +64,7 @@ def test_which_sentences_tell_to_grasp(sentence, grasp):
         ("push the two blocks", None),
         ("move 5 cm to the left", None),
         ("lift 2 times", None),
+        ("take 3 steps", None),
         ("put 1 cup away", None),
     ],
 )

@@ -18,11 +18,11 @@ NO_GRIPPER: Final = "No channel is named as a gripper. Name them with `channels`
 _USED: Final = 0.25  # a gripper that uses less of its range in the data set rests
 _LOW, _HIGH = 1 / 3, 2 / 3  # of its range in the episode: a change goes from beyond one to beyond the other
 _VERBS: Final = r"(?:pick|grasp|grab|take|lift|hold|carry|fetch|move|put|place)"
-_GRASPING: Final = re.compile(r"\b(?:pick|grasp|grab|lift|fetch|carry)(?:s|ing|ed)?\b")
+_GRASPING: Final = re.compile(r"\b(?:pick|grasp|grabb?|lift|fetch|carry|carri)(?:s|es|ing|ed)?\b")
 _NUMBERS: Final = {"both": 2, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6}
 _COUNTED: Final = re.compile(
     rf"\b{_VERBS}\s+(?:up\s+|out\s+)?(?:the\s+|all\s+|all\s+the\s+)?({'|'.join(_NUMBERS)}|[2-9])\b"
-    r"(?!\s*(?:times|cm|mm|m)\b)"
+    r"(?!\s*(?:times|steps|cm|mm|m)\b)"
 )
 
 
