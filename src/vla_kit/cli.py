@@ -49,7 +49,7 @@ VERBS: Final[dict[str, str]] = {
     "data caption": "vla_kit.data.captions.caption:caption",
     "data review": "vla_kit.data.captions.review:review",
     "data rubric": "vla_kit.evaluation.caption_rubric:write_rubric",
-    "data prompts": "vla_kit.data.captions.caption:write_prompts",
+    "data prompts": "vla_kit.data.captions.caption:write_prompt_folder",
 }
 """Verb of one or two words -> `module:function`, beyond fit, validate, test and predict.
 

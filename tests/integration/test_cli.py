@@ -167,6 +167,8 @@ def test_tiny_vocabulary_knows_the_sentences_of_the_demo(stacked):
     tokenizer = command.model.backbone.tokenizer
     prompter = EmbodimentPrompter([preset("metaworld_sawyer"), preset("aloha_transfer")])
     for task in TASKS.values():
+        if task.embodiment not in prompter.names:
+            continue  # navigation has words of its own, in size/tiny_navigation.yaml
         for sentence in task.sentences:
             prompt = prompter(task.embodiment, sentence)
             assert len(tokenizer.encode(prompt).ids) <= 80, prompt

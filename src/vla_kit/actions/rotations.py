@@ -178,7 +178,7 @@ def rotation_defect(rotation: Float[Tensor, "*batch size"], form: RotationForm) 
 
 
 def rotation_angle(matrix: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch"]:
-    """Angle of rotations, in [0, pi] [rad]; exact near 0, where an arc cosine of the trace is not.
+    """Angle of rotations in radians, from 0 to pi; exact near 0, where an arc cosine of the trace is not.
 
     Args:
         matrix: Rotation matrices.

@@ -1,6 +1,6 @@
 """A policy, or its head alone, for one robot as a module of tensors."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -74,6 +74,8 @@ class HeadGraph(nn.Module):
         state: Float[Tensor, "batch state_size"] | None = None,
     ) -> Float[Tensor, "batch horizon size"]:
         """Carry noise to native actions."""
+        given = {"hidden": hidden, "mask": mask, "position_ids": position_ids, "noise": noise}
+        _check_batch(given if state is None else {**given, "state": state}, self.axes)
         return self.act(Context(hidden=hidden, mask=mask, position_ids=position_ids), noise, state)
 
     def act(
@@ -95,7 +97,7 @@ class HeadGraph(nn.Module):
         # Statistics are per channel: steps of all samples in one row ask for no name per sample.
         rows = MaskedActions(actions.flatten(0, 1)[None], mask.flatten(0, 1)[None])
         native: Tensor = self.normalizer.denormalize(rows, [self.embodiment]).values[0]
-        chunks: Tensor = native.unflatten(0, (batch, self.horizon))[..., : self.size].float()
+        chunks: Tensor = native.reshape(batch, self.horizon, -1)[..., : self.size].float()
         return chunks
 
     def _with_state(self, context: Context, state: Tensor | None, batch: int) -> Context:
@@ -132,11 +134,16 @@ class PolicyGraph(nn.Module):
         Args:
             **inputs: As named by `axes`.
         """
-        noise = inputs["noise"]
-        for name, tensor in inputs.items():  # one batch, so that a trace takes their first axes for the same
-            torch._check(tensor.shape[self.axes[name].index("batch")] == noise.shape[0])
+        _check_batch(inputs, self.axes)
         seen = {name: tensor for name, tensor in inputs.items() if name not in ("noise", "state")}
-        return self.head.act(self.context(seen), noise, inputs.get("state"))
+        return self.head.act(self.context(seen), inputs["noise"], inputs.get("state"))
+
+
+def _check_batch(inputs: Mapping[str, Tensor], axes: Mapping[str, Sequence[str]]) -> None:
+    """Refuse inputs of several batches; a trace takes their batch axes for one and the same from here on."""
+    batch = inputs["noise"].shape[0]
+    for name, tensor in inputs.items():
+        torch._check(tensor.shape[axes[name].index("batch")] == batch)
 
 
 def _scaled(

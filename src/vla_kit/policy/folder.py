@@ -16,8 +16,8 @@ from torch import nn
 
 import vla_kit
 from vla_kit.actions import EigengraspBasis, QuantileNormalizer, QuantileStats
-from vla_kit.embodiment import EmbodimentPrompter
 from vla_kit.data.eigengrasp_file import load_eigengrasps, save_eigengrasps
+from vla_kit.embodiment import EmbodimentPrompter
 from vla_kit.errors import CheckpointError, SettingError, VLAKitError
 from vla_kit.policy.card import model_card
 from vla_kit.policy.description import build, describe

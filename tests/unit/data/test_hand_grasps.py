@@ -4,9 +4,9 @@ import torch
 from hand_files import write_egodex, write_vitra
 from sklearn.decomposition import PCA
 
-from vla_kit.data.eigengrasp_file import load_eigengrasps
 from vla_kit.cli import main
 from vla_kit.data import MemoryEpisode, MemorySource, hand_grasps
+from vla_kit.data.eigengrasp_file import load_eigengrasps
 from vla_kit.data.hand_grasps import finger_blocks, fit_eigengrasps
 from vla_kit.errors import DataError, SettingError
 

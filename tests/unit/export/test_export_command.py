@@ -16,6 +16,7 @@ def checkpoint(tmp_path_factory):
     return str(folder)
 
 
+@pytest.mark.slow
 def test_a_saved_policy_is_exported_and_invented_pictures_are_called_so(checkpoint, tmp_path, capsys):
     arguments = ["export", "--checkpoint", checkpoint, "--output", str(tmp_path / "out"), "--views", "[cam_high]"]
     main([*arguments, "--image_size", "32", "--observations", "2"])

@@ -114,6 +114,7 @@ class Foreign(nn.Module):
         return self.inner(inputs)
 
 
+@pytest.mark.slow
 def test_the_head_goes_alone_where_the_backbone_cannot(tmp_path):
     subject = policy("timm", "anchored")
     subject.backbone = Foreign(subject.backbone)
@@ -125,6 +126,7 @@ def test_the_head_goes_alone_where_the_backbone_cannot(tmp_path):
     facts = json.loads((tmp_path / "out" / "export.json").read_text())
     assert [one["name"] for one in facts["inputs"]] == ["hidden", "mask", "position_ids", "noise"]
     assert facts["left_out"] == written.left_out
+    assert written.any_length == ("batch", "token")
 
 
 def test_refused_arguments(subject, tmp_path):

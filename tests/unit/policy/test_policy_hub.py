@@ -63,7 +63,7 @@ def test_uploads_the_folder(policy, client):
             "upload",
             "owner/name",
             "first",
-            {"policy.yaml", "embodiments.yaml", "statistics.json", "model.safetensors", "eigengrasps.safetensors", "README.md"},
+            {"policy.yaml", "embodiments.yaml", "statistics.json", "model.safetensors", "README.md"},
         ),
     ]
 
@@ -79,7 +79,15 @@ def test_fetches_the_files_of_a_policy_and_no_others(policy, tmp_path, monkeypat
     monkeypatch.setattr(hub, "snapshot_download", fetch)
     loaded = Policy.load("owner/name", revision="v1")
     assert all(map(torch.equal, loaded.head.parameters(), policy.head.parameters()))
-    files = ["policy.yaml", "embodiments.yaml", "statistics.json", "model.safetensors", "eigengrasps.safetensors", "README.md", "backbone/*"]
+    files = [
+        "policy.yaml",
+        "embodiments.yaml",
+        "statistics.json",
+        "model.safetensors",
+        "eigengrasps.safetensors",
+        "README.md",
+        "backbone/*",
+    ]
     assert asked == [("owner/name", {"revision": "v1", "allow_patterns": files})]
 
 

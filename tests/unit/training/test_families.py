@@ -14,6 +14,7 @@ from vla_kit.actions import EigengraspBasis, MaskedActions, decode_hands
 from vla_kit.data import HandMirror, hand_columns
 from vla_kit.data.collate import Batch
 from vla_kit.data.demonstration_set import DemonstrationSet
+from vla_kit.data.eigengrasp_file import save_eigengrasps
 from vla_kit.data.family_shares import FamilyShares
 from vla_kit.embodiment import EmbodimentPrompter, preset
 from vla_kit.flow.path import interpolate, target_velocity
@@ -34,7 +35,7 @@ def fitted_basis():
 
 @pytest.fixture
 def sets(tmp_path, make_set):
-    fitted_basis().save(tmp_path / "basis.safetensors")
+    save_eigengrasps(fitted_basis(), tmp_path / "basis.safetensors")
     for index in range(3):  # the left hand comes into the picture later, and goes again
         write_vitra(tmp_path / f"vitra/{index}.npz", steps=9, seed=index, seen={"left": [3, 4, 5, 6]})
     hands = DemonstrationSet(
@@ -94,10 +95,10 @@ def test_a_samples_loss_is_the_same_alone_and_in_the_mixed_batch(data, module):
     assert {sample.embodiment for sample in samples} == {"arm", "human_hands"}
     module.flow_loss = fixed_noise
     together, alone = one_by_one(data, samples)
-    costs = module._flow_loss(together)
+    costs, _ = module._losses(together)
     assert (costs > 0).all()
     for row, single in enumerate(alone):
-        torch.testing.assert_close(module._flow_loss(single)[0], costs[row], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(module._losses(single)[0][0], costs[row], atol=1e-5, rtol=1e-5)
 
 
 def test_what_an_absent_hand_holds_changes_nothing(data, module):
@@ -109,7 +110,7 @@ def test_what_an_absent_hand_holds_changes_nothing(data, module):
         batch = one_by_one(data, samples)[0]
         values = torch.where(batch.actions.mask, batch.actions.values, torch.nan if spoil else 0)
         module.zero_grad()
-        cost = module._flow_loss(replace(batch, actions=MaskedActions(values, batch.actions.mask)))
+        cost, _ = module._losses(replace(batch, actions=MaskedActions(values, batch.actions.mask)))
         cost.sum().backward()
         results.append(
             [cost.detach(), *(entry.grad.clone() for entry in module.parameters() if entry.grad is not None)]

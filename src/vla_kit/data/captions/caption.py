@@ -23,7 +23,7 @@ from vla_kit.data.readers.open import open_source
 from vla_kit.data.source import EpisodeSource
 from vla_kit.errors import DataError, SettingError
 
-__all__ = ["caption", "write_prompts"]
+__all__ = ["caption", "write_prompt_folder"]
 
 
 def caption(
@@ -136,7 +136,7 @@ def caption(
     return log
 
 
-def write_prompts(folder: str) -> None:
+def write_prompt_folder(folder: str) -> None:
     """Write the prompts of captions and judges into a folder, for editing.
 
     Args:

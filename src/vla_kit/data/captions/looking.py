@@ -75,6 +75,7 @@ def to_picture(pixels: UInt8[Tensor, "3 height image_width"], *, width: int) -> 
         width: Width at most [pixel].
 
     Examples:
+        >>> import torch
         >>> to_picture(torch.zeros(3, 480, 640, dtype=torch.uint8), width=320).size
         (320, 240)
     """

@@ -36,10 +36,11 @@ def open_hot3d(
     """Open sequences of HOT3D, a folder each with `mano_hand_pose_trajectory.jsonl`.
 
     The fingers are 15 weights of MANO's own PCA, which are numbers without meaning but with MANO's components: write
-    yours with `EigengraspBasis.from_mano(..., count=15).save(...)`. What MANO counts as the translation is off the
-    wrist by the place of its root joint, which nothing turns: displacements of the wrist (`hand_columns("wrist")`) are
-    exact, and places in the camera's frame are off by those 10 cm. `camera` is the headset, whose frame is not that of
-    one of its cameras, and it is there where every sequence has `headset_trajectory.csv`. Pictures lie in VRS
+    yours with `save_eigengrasps(EigengraspBasis.from_mano(..., count=15), path)`. What MANO counts as the translation
+    is off the wrist by the place of its root joint, which nothing turns: displacements of the wrist
+    (`hand_columns("wrist")`) are exact, and places in the camera's frame are off by those 10 cm. `camera` is the
+    headset, whose frame is not that of one of its cameras, and it is there where every
+    sequence has `headset_trajectory.csv`. Pictures lie in VRS
     recordings and are not read. HOT3D has no language: set `name` and give instructions elsewhere, or train without.
 
     Args:

@@ -17,7 +17,7 @@ from scripted_endpoint import Reply, ScriptedEndpoint, parts_of, pictures_of, wo
 
 from vla_kit.data.captions.annotator import AnnotatorAnswer
 from vla_kit.data.captions.ask import ask
-from vla_kit.data.captions.caption import caption, write_prompts
+from vla_kit.data.captions.caption import caption, write_prompt_folder
 from vla_kit.data.captions.caption_log import CaptionLog
 from vla_kit.data.captions.fine_caption import DIMENSIONS, FineCaption
 from vla_kit.data.captions.looking import FrameChoice, frames_to_see
@@ -272,11 +272,11 @@ def test_the_command_line_builds_annotator_selection_and_frames(run, tmp_path):
 
 def test_prompts_can_be_edited_and_are_part_of_where_a_caption_comes_from(run, tmp_path):
     folder = tmp_path / "prompts"
-    write_prompts(str(folder))
+    write_prompt_folder(str(folder))
     assert {path.stem for path in folder.iterdir()} == set(PROMPT_FIELDS)
     assert PromptFolder(folder).digest == PromptFolder().digest
     with pytest.raises(DataError, match="folder must be one that can be written"):
-        write_prompts(str(folder))
+        write_prompt_folder(str(folder))
     for name in set(PROMPT_FIELDS) - {"watch"}:
         (folder / f"{name}.txt").unlink()
     (folder / "watch.txt").write_text('You watch an episode for 5 $$ an hour: "$instruction"', encoding="utf-8")

@@ -8,6 +8,7 @@ import torch
 
 from vla_kit.actions import EigengraspBasis, mirror_fingers
 from vla_kit.data import RobotReader, hand_columns
+from vla_kit.data.eigengrasp_file import save_eigengrasps
 from vla_kit.data.readers.hot3d import open_hot3d
 from vla_kit.data.readers.open import open_source
 from vla_kit.errors import DataError, SettingError
@@ -25,7 +26,7 @@ def mano(tmp_path):
     """A stand-in for the PCA of a user's MANO: any orthonormal directions."""
     for side, seed in (("right", 0), ("left", 1)):
         model = EigengraspBasis.from_mano(orthonormal(seed), torch.linspace(-0.1, 0.2, 45), side=side, count=15)
-        model.save(tmp_path / f"{side}.safetensors")
+        save_eigengrasps(model, tmp_path / f"{side}.safetensors")
     return {"mano": str(tmp_path / "right.safetensors"), "mano_left": str(tmp_path / "left.safetensors")}
 
 
@@ -125,6 +126,6 @@ def test_mano_has_to_be_given(tmp_path):
 
 def test_mano_must_have_as_many_directions_as_there_are_weights(tmp_path, mano):
     write_hot3d(tmp_path / "P1")
-    EigengraspBasis.from_mano(orthonormal(0), torch.zeros(45)).save(tmp_path / "ten.safetensors")
+    save_eigengrasps(EigengraspBasis.from_mano(orthonormal(0), torch.zeros(45)), tmp_path / "ten.safetensors")
     with pytest.raises(DataError, match=r"as many numbers as mano has directions \(10\), got 15 in line 1"):
         open_hot3d(tmp_path, mano=str(tmp_path / "ten.safetensors")).column(0, "left.wrist")

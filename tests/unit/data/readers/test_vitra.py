@@ -8,6 +8,7 @@ import torch
 
 from vla_kit.actions import EigengraspBasis, decode_hands, encode_hands, hand_channels, joint_angles_between
 from vla_kit.data import ChunkDataset, EpisodeSource, RobotReader, hand_columns
+from vla_kit.data.eigengrasp_file import save_eigengrasps
 from vla_kit.data.hand_grasps import fit_eigengrasps
 from vla_kit.data.readers.open import open_source
 from vla_kit.data.readers.vitra import open_vitra, read_vitra, vitra_chain_error
@@ -21,7 +22,7 @@ from hand_files import write_vitra
 @pytest.fixture
 def basis_file(tmp_path):
     rows = torch.linalg.qr(torch.randn(45, 45, generator=torch.Generator().manual_seed(0)))[0][:10]
-    EigengraspBasis(torch.zeros(45), rows).save(tmp_path / "basis.safetensors")
+    save_eigengrasps(EigengraspBasis(torch.zeros(45), rows), tmp_path / "basis.safetensors")
     return str(tmp_path / "basis.safetensors")
 
 
@@ -60,7 +61,7 @@ class TestRealEpisode:
     @pytest.mark.parametrize("relative_to", ["wrist", "camera"])
     def test_episode_goes_in_and_comes_back_out(self, path, tmp_path, relative_to):
         fitted = fit_eigengrasps([open_vitra(path)])
-        fitted.save(tmp_path / "basis.safetensors")
+        save_eigengrasps(fitted, tmp_path / "basis.safetensors")
         source = open_vitra(path, basis=str(tmp_path / "basis.safetensors"))
         reader = reader_of(source, relative_to)
         record = read_vitra(path)
