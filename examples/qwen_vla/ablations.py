@@ -31,9 +31,9 @@ from demo import (
 )
 from jsonargparse import auto_cli
 
+from vla_kit.data.whole_file import write_atomically
 from vla_kit.envs import EnvHere, PolicyEnv, StepResult, make_env, robot_state
 from vla_kit.envs.collect import RecordedEpisode
-from vla_kit.evaluation.atomic import write_atomically
 from vla_kit.evaluation.rollout import evaluate
 from vla_kit.evaluation.seeds import TRAINING_SEEDS_FROM, evaluation_seeds
 from vla_kit.metrics import rate_difference, wilson_interval

@@ -25,10 +25,10 @@ from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vla_kit.data.lerobot_writer import LeRobotWriter
+from vla_kit.data.whole_file import write_atomically
 from vla_kit.embodiment import History, preset
 from vla_kit.envs import env_workers, find_task, make_env
 from vla_kit.envs.collect import RecordedEpisode, collect
-from vla_kit.evaluation.atomic import write_atomically
 from vla_kit.evaluation.curves import read_curve
 from vla_kit.evaluation.policy_start import PolicyStart
 from vla_kit.evaluation.report import write_report

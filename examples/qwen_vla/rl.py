@@ -22,8 +22,8 @@ from typing import Any
 from demo import Clock, DemoTask, data_set, fit, folder_of, git, last_checkpoint, machine, record, write_data
 from jsonargparse import auto_cli
 
+from vla_kit.data.whole_file import write_atomically
 from vla_kit.envs import EnvHere, make_env
-from vla_kit.evaluation.atomic import write_atomically
 from vla_kit.evaluation.curves import read_curve
 from vla_kit.evaluation.rollout import evaluate
 from vla_kit.evaluation.seeds import evaluation_seeds

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from vla_kit.data.video_pyav import PyAVDecoder
+from vla_kit.data.whole_file import write_atomically
 from vla_kit.errors import DataError, SettingError
-from vla_kit.evaluation.atomic import write_atomically
 from vla_kit.evaluation.rollout import EpisodeResult
 from vla_kit.evaluation.video import encode_mp4
 from vla_kit.metrics import NavigationEpisode

@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 from typing import Final
 
-from vla_kit.evaluation.atomic import write_atomically
+from vla_kit.data.whole_file import write_atomically
 from vla_kit.evaluation.curves import Curve, draw_curves
 from vla_kit.evaluation.rollout import EpisodeResult
 from vla_kit.evaluation.table import EvaluationTable, SuccessCount

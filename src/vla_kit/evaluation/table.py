@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vla_kit.data.whole_file import write_atomically
 from vla_kit.errors import SettingError
-from vla_kit.evaluation.atomic import write_atomically
 from vla_kit.evaluation.rollout import EpisodeResult
 from vla_kit.metrics import RateDifference, rate_difference, wilson_interval
 
