@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vla_kit.errors import SettingError
+from vla_kit.heads.few_tokens import apply_linear
 from vla_kit.heads.rope import rotate
 
 __all__ = ["DiTBlock", "Modulation", "attend", "normalise", "over_tokens"]
@@ -122,7 +123,9 @@ class DiTBlock(nn.Module):
         """Queries and keys, turned by their positions, and values."""
         shifted = normalise(tokens, modulation.attention_shift, modulation.attention_scale)
         fused = rearrange(
-            self.query_key_value(shifted), "batch token (head width) -> batch token head width", head=3 * self.num_heads
+            apply_linear(self.query_key_value, shifted),
+            "batch token (head width) -> batch token head width",
+            head=3 * self.num_heads,
         )
         turned, value = fused.split([2 * self.num_heads, self.num_heads], dim=2)
         query, key = rotate(turned, angles).chunk(2, dim=2)
@@ -135,11 +138,13 @@ class DiTBlock(nn.Module):
         modulation: Modulation,
     ) -> Float[Tensor, "batch token width"]:
         """Add the attention branch, then the SwiGLU branch."""
-        branch: Tensor = self.attention_out(rearrange(attended, "batch token head width -> batch token (head width)"))
+        branch = apply_linear(
+            self.attention_out, rearrange(attended, "batch token head width -> batch token (head width)")
+        )
         tokens = torch.addcmul(tokens, modulation.attention_gate, branch)
         shifted = normalise(tokens, modulation.mlp_shift, modulation.mlp_scale)
-        gate, up = self.mlp_in(shifted).chunk(2, dim=-1)
-        branch = self.mlp_out(functional.silu(gate) * up)
+        gate, up = apply_linear(self.mlp_in, shifted).chunk(2, dim=-1)
+        branch = apply_linear(self.mlp_out, functional.silu(gate) * up)
         return torch.addcmul(tokens, modulation.mlp_gate, branch)
 
 
