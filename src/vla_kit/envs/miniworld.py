@@ -14,7 +14,7 @@ import numpy as np
 
 from vla_kit.envs.floor_plan import Disc, FloorPlan, ShortestPaths, shared_wall
 from vla_kit.envs.miniworld_scenes import NavigationScene, draw_scene
-from vla_kit.envs.navigation import NavigationTrace
+from vla_kit.envs.navigation import NavigationTrace, places_along
 from vla_kit.envs.protocol import Action, Pictures, SimulationError, StepResult, check_action, check_frame, check_seed
 from vla_kit.envs.standing_still import StandingStill
 from vla_kit.envs.tasks import TASKS
@@ -46,6 +46,7 @@ _RADIUS_M: Final = 0.25
 _MARGIN_M: Final = 0.1
 _SUCCESS_M: Final = 1.25
 _PART_M: Final = 0.05
+_PLACES_M: Final = 0.25
 _STOP_STEPS: Final = 4
 _STOP_M: Final = 0.3
 _STOP_RAD: Final = math.radians(30)
@@ -223,8 +224,9 @@ class MiniWorldEnv:
         """Where the robot went so far, for SPL and its like.
 
         The shortest way goes around objects, at 35 cm from everything. It ends where the robot touches the object that
-        is its goal; distances are to the middle of the goal. Where the target moves, the shortest way and the
-        reference are the target's own, for the robot cannot know where it will rest.
+        is its goal; distances are to the middle of the goal. The reference is that way in places 25 cm apart, as in
+        VLN-CE. Where the target moves, the shortest way and the reference are the target's own, for the robot cannot
+        know where it will rest.
 
         Raises:
             SimulationError: If no episode was begun.
@@ -234,7 +236,10 @@ class MiniWorldEnv:
         path = np.stack(self._trail)[:, :2]
         way = self._paths.path(path[0])
         assert way is not None  # noqa: S101 (scenes are drawn so that there is one)
-        way = way if self._scene.target_path is None else np.vstack([path[:1], self._scene.target_path])
+        if self._scene.target_path is None:
+            reference = places_along(way, spacing_m=_PLACES_M)
+        else:
+            reference = way = np.vstack([path[:1], self._scene.target_path])
         touched = self._scene.objects[0].disc.radius + _RADIUS_M if self._scene.objects else 0.0
         return NavigationTrace(
             path=path,
@@ -242,7 +247,7 @@ class MiniWorldEnv:
             shortest_m=max(0.0, float(np.linalg.norm(np.diff(way, axis=0), axis=1).sum()) - touched),
             stopped=self._stopped,
             success_m=_SUCCESS_M,
-            reference=way,
+            reference=reference,
         )
 
     def close(self) -> None:

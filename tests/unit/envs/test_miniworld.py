@@ -23,6 +23,7 @@ from vla_kit.envs import (
 from vla_kit.envs.floor_plan import ShortestPaths
 from vla_kit.envs.miniworld_scenes import FAMILIES, draw_scene
 from vla_kit.errors import SettingError, ShapeError
+from vla_kit.metrics import ndtw
 
 installed = pytest.mark.skipif(find_spec("miniworld") is None, reason="pip install 'vla-kit[navigation]' runs this")
 ROUTE, FIND, FOLLOW = (f"miniworld/{name}" for name in ("follow-route", "find-object", "follow-target"))
@@ -260,6 +261,22 @@ def test_the_target_moves_and_comes_to_rest(envs):
     np.testing.assert_array_equal(trace.reference[1:], path)
     walked = np.linalg.norm(np.diff(trace.reference, axis=0), axis=1).sum()
     assert trace.shortest_m == pytest.approx(walked - 0.6)
+
+
+@installed
+@pytest.mark.parametrize("name", [ROUTE, FIND])
+def test_the_expert_keeps_to_the_reference(envs, name):
+    env = envs[name]
+    expert = make_expert(env)
+    env.reset(3)
+    expert.reset()
+    while not env.step(expert.act()).done:
+        pass
+    trace = env.navigation_trace()
+    gaps = np.linalg.norm(np.diff(trace.reference, axis=0), axis=1)
+    assert gaps.max() <= 0.25 + 1e-9  # VLN-CE's step
+    assert ndtw(trace.path, trace.reference, success_m=trace.success_m) > 0.75
+    assert ndtw(trace.path[:1], trace.reference, success_m=trace.success_m) < 0.5  # who stays at the start
 
 
 @installed
