@@ -13,9 +13,8 @@ import pytest
 import torch
 import yaml
 
-for package in ("libero", "vla_eval"):
-    if find_spec(package) is None:
-        pytest.skip("pip install 'vla-kit[libero,vla-eval]' runs this test", allow_module_level=True)
+if find_spec("libero") is None or find_spec("vla_eval") is None:
+    pytest.skip("pip install 'vla-kit[libero,vla-eval]' runs this test", allow_module_level=True)
 
 from vla_kit.actions import QuantileNormalizer, QuantileStats
 from vla_kit.backbones.tiny import tiny_qwen3_vl
@@ -57,11 +56,8 @@ def test_libero_runs_without_docker_and_the_policy_answers_every_chunk(tmp_path)
         "warm_up_size": 32,
     }
     (tmp_path / "server.yaml").write_text(yaml.safe_dump({"args": server}))
-    serving = subprocess.Popen(
-        [sys.executable, "-m", "vla_kit.serving.vla_eval_server", "--config", "server.yaml"]
-        + ["--host", "127.0.0.1", "--port", str(port)],
-        cwd=tmp_path,
-    )
+    serve = [sys.executable, "-m", "vla_kit.serving.vla_eval_server", "--config", "server.yaml"]
+    serving = subprocess.Popen([*serve, "--host", "127.0.0.1", "--port", str(port)], cwd=tmp_path)
     try:
         while serving.poll() is None:  # until it listens; it does so when the policy has answered once
             try:
