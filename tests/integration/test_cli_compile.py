@@ -13,6 +13,7 @@ from vla_kit.training.vla_module import VLAModule
 MAIN = Path(__file__).parents[2] / "examples" / "qwen_vla" / "main.py"
 QUICK = ["--trainer.val_check_interval=2", "--trainer.log_every_n_steps=1", "--checkpoint.every_n_train_steps=2"]
 QUICK += ["--trainer.precision=32-true", "--model.head_warmup_steps=0"]
+QUICK += ["--model.final_learning_rate=1.0"]  # the same rates for two steps as for the first two of four
 
 
 def run(arguments, folder, *, steps, more=()):
@@ -35,6 +36,6 @@ def test_a_compiled_run_is_saved_averaged_and_resumed_as_a_plain_one(stacked, tm
     for part in ("state_dict", "current_model_state"):
         assert list(found[part]) == list(expected[part])
         for name, value in found[part].items():
-            torch.testing.assert_close(value, expected[part][name], atol=2e-4, rtol=1e-3)
+            torch.testing.assert_close(value, expected[part][name], atol=2e-5, rtol=1e-3)
     assert int(found["averaging_state"]["n_averaged"]) == 4
     VLAModule.load_from_checkpoint(last, weights_only=True, map_location="cpu")
