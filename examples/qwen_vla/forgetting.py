@@ -96,11 +96,11 @@ def main(
     weights: Path | None = None,
     demonstrations: Path | None = None,
     seeds: int = 3,
-    steps: int = 120,
+    steps: int = 40,
     robots: int = 4,
     conversations: int = 2,
     learning_rate: float = 1e-4,
-    measured: int = 30,
+    measured: int = 10,
     results: Path | None = None,
     image: Path | None = None,
 ) -> None:
@@ -244,9 +244,10 @@ class HeldOut(Callback):
     def _measure(self, step: int, module: VLAModule) -> None:
         module.eval()
         self.curves["step"].append(step)
-        for name, batches in self._texts.items():
-            self.curves[name].append(text_loss(module, batches))
-        self.curves["action"].append(action_loss(module, self._actions))
+        with torch.autocast("cpu", dtype=torch.bfloat16):  # as in training
+            for name, batches in self._texts.items():
+                self.curves[name].append(text_loss(module, batches))
+            self.curves["action"].append(action_loss(module, self._actions))
         module.train()
         print(", ".join(f"{name} {values[-1]:.3f}" for name, values in self.curves.items()), flush=True)
 
@@ -329,6 +330,7 @@ def train(run: Run) -> None:
     )
     print(f"--- {ARMS[run.arm]}, seed {run.seed}", flush=True)
     before = answers(module.backbone, run.model)
+    module.train()  # transformers loads for evaluation
     trainer.fit(module, DataLoader(steps, batch_size=None, collate_fn=collate))
     found = {
         "curves": held_out.curves,
@@ -340,7 +342,7 @@ def train(run: Run) -> None:
     write_atomically(run.result, json.dumps(found))
 
 
-def held_out_batches(module: VLAModule, items: Any, *, samples: int = 24, size: int = 8) -> list[Batch]:  # noqa: ANN401 (chunks or conversations)
+def held_out_batches(module: VLAModule, items: Any, *, samples: int = 16, size: int = 8) -> list[Batch]:  # noqa: ANN401 (chunks or conversations)
     """Evenly spread items as batches."""
     places = np.linspace(0, len(items) - 1, min(samples, len(items))).round().astype(int)
     collate = Collate(partial(module.prepare, with_labels=True), prompter=module.prompter, channels=module.channels)
@@ -349,7 +351,7 @@ def held_out_batches(module: VLAModule, items: Any, *, samples: int = 24, size: 
 
 
 @torch.no_grad()
-def answers(backbone: QwenVLBackbone, model: Path, *, most: int = 24) -> dict[str, str]:
+def answers(backbone: QwenVLBackbone, model: Path, *, most: int = 16) -> dict[str, str]:
     """What the backbone says to some questions, always taking the likeliest token."""
     tokenizer = AutoTokenizer.from_pretrained(model)
     backbone.eval()
