@@ -12,7 +12,7 @@ from vla_kit.actions import MaskedActions
 from vla_kit.data.conversations.sample import ConversationSample
 from vla_kit.data.sample import Sample
 from vla_kit.embodiment import StateScaler, write_prompts
-from vla_kit.errors import ShapeError
+from vla_kit.errors import SettingError, ShapeError
 from vla_kit.protocols import Observation
 
 __all__ = ["Batch", "Collate"]
@@ -102,6 +102,8 @@ class Collate:
     Raises:
         ShapeError: (on call) If there are no samples, or augment changes the number of images.
         DataError: (on call) If `states` is given and a sample lacks the state of its robot.
+        SettingError: (on call) If the backbone refuses a sample, such as one that is longer than its context; a note
+            says which episode and frame, or which record, it is.
 
     Examples:
         >>> sample = Sample(embodiment="arm", instruction="push", views={}, actions=torch.ones(2, 3),
@@ -157,7 +159,7 @@ class Collate:
             Observation(prompt=prompt, views=seen, frame_rate_hz=sample.frame_rate_hz)
             for prompt, seen, sample in zip(prompts, views, samples, strict=True)
         ]
-        inputs = dict(self.prepare([*observations, *(one.conversation for one in talks)]))
+        inputs = self._prepared([*observations, *(one.conversation for one in talks)], [*samples, *talks])
         return Batch(
             embodiments=embodiments,
             instructions=instructions,
@@ -170,6 +172,21 @@ class Collate:
             context_tokens=_longest(inputs["attention_mask"], len(samples)) if talks else None,
         )
 
+    def _prepared(
+        self, observations: Sequence[Any], sources: Sequence[Sample | ConversationSample]
+    ) -> dict[str, Tensor]:
+        """What the backbone makes of observations; where it refuses one, the error says whose that is."""
+        try:
+            return dict(self.prepare(observations))
+        except SettingError as error:
+            for number, (one, source) in enumerate(zip(observations, sources, strict=True)):
+                try:
+                    self.prepare([one])
+                except SettingError:
+                    error.add_note(f"Observation {number} is {_place(source)}. Leave it out of the data, or change it.")
+                    break
+            raise
+
     def _actions(self, samples: Sequence[Sample]) -> MaskedActions:
         if not samples:
             nothing = torch.zeros(0, self.horizon or 1, self.channels)
@@ -180,6 +197,12 @@ class Collate:
             horizon=self.horizon,
             valid=[sample.real for sample in samples],
         )
+
+
+def _place(source: Sample | ConversationSample) -> str:
+    if isinstance(source, ConversationSample):
+        return f"record {source.index} of {source.dataset}"
+    return f"episode {source.episode}, frame {source.frame} of {source.dataset}"
 
 
 def _longest(mask: Tensor, samples: int) -> int:

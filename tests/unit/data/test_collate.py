@@ -1,14 +1,18 @@
 import pickle
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from lightning.fabric.utilities.apply_func import move_data_to_device
 
 from vla_kit.actions import ActionSpace, ChannelGroup, QuantileNormalizer, QuantileStats
+from vla_kit.backbones.tiny import tiny_qwen3_vl
 from vla_kit.data import Batch, Collate, ColorJitter, RandomShift, Sample
+from vla_kit.data.conversations.sample import ConversationSample
 from vla_kit.embodiment import EmbodimentPrompter, EmbodimentSpec, StateScaler
-from vla_kit.errors import DataError, ShapeError
+from vla_kit.errors import DataError, SettingError, ShapeError
+from vla_kit.protocols import Conversation, Message
 
 
 def make_sample(embodiment="arm", *, size=3, steps=2, valid=None, views=None, fill=1.0):
@@ -196,3 +200,21 @@ def test_the_rate_of_a_history_reaches_the_backbone():
     sample = replace(make_sample(views={"front": torch.zeros(2, 3, 4, 4, dtype=torch.uint8)}), frame_rate_hz=2.0)
     Collate(lambda observations: seen.extend(observations) or {}, prompter=prompter)([sample, make_sample()])
     assert [one.frame_rate_hz for one in seen] == [2.0, None]
+
+
+def test_what_the_backbone_refuses_is_named():
+    backbone = tiny_qwen3_vl(corpus=[], view_tags=["ego"], image_size=32, hidden=32, context_length=60)
+
+    def talk(index, answer):
+        messages = (Message(role="user", content=("?",)), Message(role="assistant", content=(answer,)))
+        return ConversationSample(conversation=Conversation(messages=messages), dataset="captions", index=index)
+
+    collate = Collate(partial(backbone.prepare, with_labels=True), prompter=prompter)
+    refused = r"must make 1 to 60 tokens, got \d+ in observation 2"
+    with pytest.raises(SettingError, match=refused) as caught:
+        collate([talk(3, "yes"), make_sample(), talk(7, "no" * 50)])  # robots stand first
+    assert caught.value.__notes__ == ["Observation 2 is record 7 of captions. Leave it out of the data, or change it."]
+    long = replace(make_sample(), instruction="push " * 20, episode=4, frame=9)
+    with pytest.raises(SettingError, match="in observation 0") as caught:
+        collate([long, talk(3, "yes")])
+    assert caught.value.__notes__[0].startswith("Observation 0 is episode 4, frame 9 of demo.")
