@@ -3,6 +3,7 @@
 from vla_kit.data.captions.annotate import CaptionStages
 from vla_kit.data.captions.annotator import Annotator, AnnotatorAnswer, AnnotatorMessage
 from vla_kit.data.captions.ask import ask
+from vla_kit.data.captions.begun_captions import BegunCaptions
 from vla_kit.data.captions.caption_log import CaptionLog
 from vla_kit.data.captions.caption_mix import CaptionMix, MixedInstructions
 from vla_kit.data.captions.caption_record import CaptionRecord
@@ -21,6 +22,7 @@ __all__ = [
     "Annotator",
     "AnnotatorAnswer",
     "AnnotatorMessage",
+    "BegunCaptions",
     "CaptionDimensions",
     "CaptionLog",
     "CaptionMix",

@@ -10,6 +10,7 @@ from PIL import Image
 
 from vla_kit.data.captions.annotator import Annotator, AnnotatorMessage
 from vla_kit.data.captions.ask import ask
+from vla_kit.data.captions.begun_captions import BegunCaptions
 from vla_kit.data.captions.caption_record import CaptionRecord
 from vla_kit.data.captions.fine_caption import DIMENSIONS, FineCaption
 from vla_kit.data.captions.looking import FrameChoice, frames_to_see, see
@@ -34,6 +35,7 @@ class CaptionStages:
         recorded_hz: Frames per second of the data set.
         frames: How densely and how large episodes are seen.
         attempts: Answers at most per stage.
+        begun: First answers of episodes that are not finished.
         reading: Held while frames are read, since a source serves one thread at a time.
 
     Source:
@@ -49,6 +51,7 @@ class CaptionStages:
     recorded_hz: float
     frames: FrameChoice
     attempts: int
+    begun: BegunCaptions
     reading: Lock
 
     def settings(self) -> dict[str, Any]:
@@ -75,15 +78,7 @@ class CaptionStages:
         with self.reading:
             told = self.source.instruction_at(index, 0)
         sparse, dense = (self._choose(index, rate) for rate in (self.frames.sparse_hz, self.frames.dense_hz))
-        request = self.prompts.fill("watch", instruction=told)
-        outline, usage = ask(
-            self.annotator,
-            self._talk(request, self._see(index, self.camera, sparse)),
-            CaptionOutline.parse,
-            schema=CaptionOutline.schema(),
-            prompts=self.prompts,
-            attempts=self.attempts,
-        )
+        outline, usage = self.begun.find(index) or self._watch(index, told, sparse)
         request = self.prompts.fill(
             "describe",
             instruction=told,
@@ -111,6 +106,19 @@ class CaptionStages:
             frames={camera: tuple(frames) for camera, frames in seen.items()},
             usage=usage,
         )
+
+    def _watch(self, index: int, told: str, frames: list[int]) -> tuple[CaptionOutline, AnnotationUsage]:
+        """The first stage, whose answer is kept until the caption is written."""
+        answered = ask(
+            self.annotator,
+            self._talk(self.prompts.fill("watch", instruction=told), self._see(index, self.camera, frames)),
+            CaptionOutline.parse,
+            schema=CaptionOutline.schema(),
+            prompts=self.prompts,
+            attempts=self.attempts,
+        )
+        self.begun.keep(index, *answered)
+        return answered
 
     def _choose(self, index: int, wanted_hz: float) -> list[int]:
         length = int(self.source.lengths[index])

@@ -11,6 +11,7 @@ from rich.console import Console
 from vla_kit.data.captions._spending import Spending
 from vla_kit.data.captions.annotate import CaptionStages
 from vla_kit.data.captions.annotator import Annotator
+from vla_kit.data.captions.begun_captions import BegunCaptions
 from vla_kit.data.captions.caption_log import CaptionLog
 from vla_kit.data.captions.caption_record import CaptionRecord
 from vla_kit.data.captions.looking import FrameChoice
@@ -93,6 +94,8 @@ def caption(
     for key in (main, *others):
         if key not in cameras:
             raise DataError(f"camera must be one of {source.location}, got {key!r}. Choose from {cameras}.")
+    folder = Path(output) if output is not None else Path("captions") / re.sub(r"[^\w.-]+", "_", source.name)
+    begun = BegunCaptions(folder / "begun")
     stages = CaptionStages(
         source=source,
         annotator=annotator,
@@ -102,9 +105,9 @@ def caption(
         recorded_hz=rate,
         frames=frames,
         attempts=attempts,
+        begun=begun,
         reading=Lock(),
     )
-    folder = Path(output) if output is not None else Path("captions") / re.sub(r"[^\w.-]+", "_", source.name)
     log = CaptionLog.begin(folder, source, stages.settings())
     chosen = _chosen(source, episodes, decisions)
     if selection is not None:
@@ -119,6 +122,7 @@ def caption(
             else:
                 failed[index] = str(done)
                 spending.add(AnnotationUsage())
+            begun.forget(index)  # a failed episode is looked at anew
     captioned = sum(index in log.records for index in chosen)
     Console().print(
         f"{captioned} of {len(chosen)} episodes have captions. This run: {spending}. Captions: {folder}. "

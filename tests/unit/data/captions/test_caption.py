@@ -138,6 +138,27 @@ def test_retries_of_the_connection_are_counted(run):
     assert log.records[0].usage == AnnotationUsage(requests=2, retries=2, input_tokens=1420, output_tokens=14)
 
 
+def test_a_first_answer_is_not_asked_for_again_after_a_run_that_was_stopped(run):
+    def script(number, body):
+        return answer_well(number, body) if stage_of(body) == "watch" else Reply("no credit", status=403)
+
+    with pytest.raises(AnnotatorError, match="got 403"):
+        run(script, episodes=[0])
+    assert [stage_of(body) for body in run.bodies] == ["watch", "describe"]
+    kept = run.folder / "begun" / "0.json"
+    whole = kept.read_text()
+    kept.write_text("{}")
+    with pytest.raises(DataError, match=r"0\.json must hold the first answer of an episode, got: KeyError"):
+        run(episodes=[0])
+    kept.write_text(whole)  # the failed episode was forgotten
+    log = run(episodes=[0])
+    assert [stage_of(body) for body in run.bodies] == ["describe"]
+    assert outline_of("task 0") in words_of(run.bodies[0])
+    assert log.records[0].outline.plain() == json.loads(outline_of("task 0"))
+    assert log.records[0].usage == AnnotationUsage(requests=2, input_tokens=20 + 100 * 14, output_tokens=14)
+    assert not kept.exists()
+
+
 def test_an_endpoint_that_is_gone_stops_the_run_and_keeps_what_is_done(run):
     def script(number, body):
         return answer_well(number, body) if number < 2 else Reply("no credit", status=403)
@@ -213,7 +234,7 @@ def test_kill_9_loses_nothing_that_was_written(run):
     log = run()
     assert path.read_bytes().startswith(before)
     assert [line["episode"] for line in lines(run.folder)] == [0, 1, 2] == sorted(log.records)
-    assert [told(body) for body in run.bodies] == ["task 1", "task 1", "task 0", "task 0"]
+    assert [told(body) for body in run.bodies] == ["task 1", "task 0", "task 0"]  # the first answer was kept
 
 
 def test_a_folder_of_other_settings_or_another_data_set_is_refused(run, write_set, tmp_path):
