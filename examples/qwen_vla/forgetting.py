@@ -442,7 +442,7 @@ def draw(table: Mapping[str, Any], path: Path) -> None:
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("held-out loss [nat per token]")
     axes[2].set_ylabel("held-out loss [flow matching]")
-    axes[0].legend(loc="upper left", frameon=False)
+    axes[0].legend(loc="center right", frameon=False)
     partial_path = path.with_suffix(".partial.png")
     figure.savefig(partial_path, dpi=130)
     partial_path.replace(path)
