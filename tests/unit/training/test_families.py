@@ -1,4 +1,4 @@
-"""One head for arms and human hands: what a sample costs does not depend on whom it shares a batch with."""
+"""One head for arms, navigation and human hands: what a sample costs does not depend on whom it shares a batch with."""
 
 import sys
 import warnings
@@ -16,7 +16,7 @@ from vla_kit.data.collate import Batch
 from vla_kit.data.demonstration_set import DemonstrationSet
 from vla_kit.data.eigengrasp_file import save_eigengrasps
 from vla_kit.data.family_shares import FamilyShares
-from vla_kit.embodiment import EmbodimentPrompter, preset
+from vla_kit.embodiment import EmbodimentPrompter, History, preset
 from vla_kit.flow.path import interpolate, target_velocity
 from vla_kit.heads import DiTHead
 from vla_kit.losses import masked_mse
@@ -26,6 +26,9 @@ from vla_kit.training.vla_module import VLAModule
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 from hand_files import write_vitra
+
+FAMILIES = {"arm": "arm", "crane": "arm", "miniworld_agent": "navigation", "vitra": "hands"}
+ROBOTS = {"arm", "crane", "miniworld_agent", "human_hands"}
 
 
 def fitted_basis():
@@ -45,12 +48,17 @@ def sets(tmp_path, make_set):
         rate_hz=30.0,
         options={"basis": str(tmp_path / "basis.safetensors")},
     )
-    return [make_set("arm"), hands]
+    crane = make_set("crane", size=3)
+    walks = make_set(
+        "miniworld_agent", size=3, words=("turn left", "go through the door and stop", "wait", "turn right")
+    )
+    return [make_set("arm"), crane, replace(walks, history=History(frames=2, rate_hz=10)), hands]
 
 
 @pytest.fixture
 def module(parts, prompter):
-    specs = [*prompter.specs, preset("human_hands", chunk_size=4)]
+    walker = preset("miniworld_agent", rate_hz=10.0, chunk_size=3)
+    specs = [*prompter.specs, walker, preset("human_hands", chunk_size=4)]
     wide = DiTHead(context_width=32, channels=33, width=16, depth=1, num_heads=2, mlp_hidden=16)
     built = parts() | {"prompter": EmbodimentPrompter(specs), "head": wide, "hand_basis": fitted_basis()}
     module = VLAModule(**built, backbone_learning_rate=1e-3, head_learning_rate=1e-2, backbone_warmup_steps=0)
@@ -67,7 +75,7 @@ def data(sets, module):
         batch_size=8,
         validation_share=0,
         hand_mirror=HandMirror(),
-        shares=FamilyShares({"arm": "arm", "vitra": "hands"}, shares={"arm": 50, "hands": 50}),
+        shares=FamilyShares(FAMILIES, shares={"arm": 40, "navigation": 20, "hands": 40}),
     )
     data.trainer = Trainer(logger=False, max_steps=100, accelerator="cpu", enable_checkpointing=False)
     data.trainer.strategy.connect(module)
@@ -91,14 +99,35 @@ def one_by_one(data, batch_of):
 
 def test_a_samples_loss_is_the_same_alone_and_in_the_mixed_batch(data, module):
     mixture = data.train_dataloader().mixture
-    samples = mixture.samples(range(8))
-    assert {sample.embodiment for sample in samples} == {"arm", "human_hands"}
+    samples = mixture.samples(range(12))
+    assert {sample.embodiment for sample in samples} == ROBOTS
     module.flow_loss = fixed_noise
     together, alone = one_by_one(data, samples)
     costs, _ = module._losses(together)
     assert (costs > 0).all()
     for row, single in enumerate(alone):
         torch.testing.assert_close(module._losses(single)[0][0], costs[row], atol=1e-5, rtol=1e-5)
+
+
+def test_what_stands_beside_a_familys_own_entries_changes_nothing(data, module):
+    """Channels and steps that only wider and longer families have, steps behind an end, hands out of sight."""
+    module.flow_loss = fixed_noise
+    batch = one_by_one(data, data.train_dataloader().mixture.samples(range(12)))[0]
+    assert set(batch.embodiments) == ROBOTS
+    walking = batch.actions.mask[batch.embodiments.index("miniworld_agent")]
+    assert not walking[:, 3:].any()
+    assert not walking[3:].any()  # 3 waypoints beside chunks of 4
+    assert walking[0, :3].all()
+    results = []
+    for filling in (0.0, torch.nan):
+        values = torch.where(batch.actions.mask, batch.actions.values, filling)
+        module.zero_grad()
+        cost, _ = module._losses(replace(batch, actions=MaskedActions(values, batch.actions.mask)))
+        cost.sum().backward()
+        grads = [entry.grad.clone() for entry in module.parameters() if entry.grad is not None]
+        results.append([cost.detach(), *grads])
+    assert results[0][0].gt(0).all()
+    assert all(torch.equal(first, second) for first, second in zip(*results, strict=True))
 
 
 def test_what_an_absent_hand_holds_changes_nothing(data, module):
@@ -122,9 +151,9 @@ def test_each_family_has_its_own_log(data, module):
     logged = {}
     module.log = lambda name, value, **_: None
     module.log_dict = lambda values, **_: logged.update(values)
-    batch = data._collate(training=True)(data.train_dataloader().mixture.samples(range(8)))
+    batch = data._collate(training=True)(data.train_dataloader().mixture.samples(range(12)))
     module.training_step(batch, 0)
-    assert set(logged) == {"train/loss/arm", "train/loss/human_hands"}
+    assert set(logged) == {f"train/loss/{robot}" for robot in ROBOTS}
 
 
 def test_statistics_hold_for_the_mirror_image(data, module):
