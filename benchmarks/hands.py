@@ -1,6 +1,6 @@
-"""What is lost between a real episode of a human hand and the actions of a policy, and what a tiny policy learns of it.
+"""What is lost between a real episode of a human hand and the actions of a policy.
 
-Run: python benchmarks/hands.py --episode EPISODE.npz [--steps 300] [--results docs/results/hands.json]
+Run: python benchmarks/hands.py --episode EPISODE.npz [--results docs/results/hands.json]
 
 EPISODE.npz is VITRA's example episode (25 frames of a right hand; real data, so it lies outside the project). Figures:
 
@@ -10,9 +10,9 @@ EPISODE.npz is VITRA's example episode (25 frames of a right hand; real data, so
   frames for the last 8. `per_joint_deg` has every joint.
 - `retargeting`: joints alone in place of rotations, as EgoDex has them, against the annotated rotations; and on
   synthetic hands whose pose is known, with bones of other proportions.
-- `policy`: a tiny model that sees no picture, trained on chunks of the first 17 frames and asked for chunks that begin
-  later; beside it the error of a hand that does not move, and both on the chunks that it was trained on. A model that
-  sees nothing can learn their mean motion and no more: it shows that the parts fit together, not skill.
+- `wrist_path_cm`: way of the wrist in those 17 frames and in the rest. The hand reaches and then rests, so what is
+  learned of the one part says nothing of the other: no policy is trained on this episode here, and
+  examples/qwen_vla/families.py splits it in another way.
 
 The last line of the output is JSON.
 """
@@ -20,21 +20,17 @@ The last line of the output is JSON.
 import argparse
 import json
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch.optim import AdamW
 
 from record import provenance, write_results
 from vla_kit.actions import (
     FINGER_JOINTS,
     REST_BONES,
     EigengraspBasis,
-    QuantileNormalizer,
-    QuantileStats,
     decode_hands,
     hand_points,
     joint_angles_between,
@@ -42,37 +38,26 @@ from vla_kit.actions import (
     rotation_angle,
     to_matrix,
 )
-from vla_kit.backbones.tiny import tiny_qwen3_vl
-from vla_kit.data import ChunkDataset, Collate, RobotReader, hand_columns
+from vla_kit.data import RobotReader, hand_columns
 from vla_kit.data.eigengrasp_file import save_eigengrasps
 from vla_kit.data.hand_grasps import fit_eigengrasps
 from vla_kit.data.readers.vitra import open_vitra, read_vitra, vitra_chain_error
-from vla_kit.embodiment import EmbodimentPrompter, preset
-from vla_kit.flow import BetaTime, Euler
-from vla_kit.heads import AnchoredHead, DiTHead
-from vla_kit.losses import FlowMatchingLoss
-from vla_kit.metrics.hand_error import HandError
-from vla_kit.policy import predict_actions
 
-HORIZON = 8
-TRAINED = 17  # frames; chunks that begin later are held out
+FITTED = 17  # frames to which a basis is fitted; the others are held out
 
 
 def main() -> None:
     """Measure, print and record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--episode", type=Path, required=True, help="VITRA's example episode, an .npz")
-    parser.add_argument("--steps", type=int, default=300, help="optimiser steps of the tiny policy; 0 for none")
     parser.add_argument("--results", type=Path, help="file of docs/results to write the figures to")
     settings = parser.parse_args()
-    torch.manual_seed(0)
     basis = fit_eigengrasps([open_vitra(settings.episode)])
     figures: dict[str, Any] = {"chain_closure": vitra_chain_error(settings.episode)}
     figures |= round_trip(settings.episode, basis)
     figures |= grasps(settings.episode, basis)
     figures["retargeting"] = retargeting(settings.episode)
-    if settings.steps:
-        figures["policy"] = policy(settings.episode, basis, steps=settings.steps)
+    figures["wrist_path_cm"] = wrist_path(settings.episode)
     if settings.results:
         write_results(settings.results, figures | provenance())
     print(json.dumps({"name": "hands", **figures}))
@@ -102,7 +87,7 @@ def grasps(path: Path, basis: EigengraspBasis) -> dict[str, Any]:
     error = basis.reconstruction_error(fingers)
     return {
         "eigengrasp_error_deg": float(error.mean()),
-        "eigengrasp_error_deg_held_out": float(first.reconstruction_error(fingers[TRAINED:]).mean()),
+        "eigengrasp_error_deg_held_out": float(first.reconstruction_error(fingers[FITTED:]).mean()),
         "per_joint_deg": {name: round(float(angle), 4) for name, angle in zip(FINGER_JOINTS, error, strict=True)},
     }
 
@@ -110,7 +95,7 @@ def grasps(path: Path, basis: EigengraspBasis) -> dict[str, Any]:
 def first_frames(path: Path, folder: Path) -> Path:
     """The episode without the frames that are held out."""
     arrays = dict(np.load(path))
-    cut = {key: value[:TRAINED] if len(value) == len(arrays["extrinsics"]) else value for key, value in arrays.items()}
+    cut = {key: value[:FITTED] if len(value) == len(arrays["extrinsics"]) else value for key, value in arrays.items()}
     np.savez(folder / "first.npz", **cut)
     return folder / "first.npz"
 
@@ -145,51 +130,10 @@ def errors(points: torch.Tensor, wrist: torch.Tensor, fingers: torch.Tensor) -> 
     }
 
 
-def policy(path: Path, basis: EigengraspBasis, *, steps: int) -> dict[str, float]:
-    """Train on chunks of the first frames, ask for chunks of the last ones."""
-    prompter = EmbodimentPrompter([preset("human_hands", chunk_size=HORIZON)])
-    with tempfile.TemporaryDirectory() as folder:
-        trained = ChunkDataset(reader_of(first_frames(path, Path(folder)), basis, "wrist"), horizon=HORIZON)
-        known = [trained[index] for index in range(len(trained))]
-    whole = ChunkDataset(reader_of(path, basis, "wrist"), horizon=HORIZON)
-    asked = [whole[index] for index in range(TRAINED, len(whole))]
-    words = asked[0].instruction
-    known = [replace(sample, instruction=words) for sample in known]
-    backbone = tiny_qwen3_vl(corpus=[words], view_tags=["ego"], image_size=32, hidden=32)
-    size = {"context_width": 32, "channels": 32, "width": 64, "depth": 1, "num_heads": 2, "mlp_hidden": 128}
-    head = AnchoredHead(DiTHead(**size), context_width=32, horizon=HORIZON)
-    frames = np.concatenate([sample.actions[sample.real[:, 16]].numpy() for sample in known])
-    stats = QuantileStats.from_frames(frames)
-    normalizer = QuantileNormalizer({"human_hands": stats}, spaces={"human_hands": preset("human_hands").action_space})
-    collate, loss = Collate(backbone.prepare, prompter=prompter, channels=32), FlowMatchingLoss(BetaTime(), draws=8)
-    optimizer = AdamW([*backbone.parameters(), *head.parameters()], lr=2e-3)
-    batch = collate(known)
-    actions = normalizer.normalize(batch.actions, batch.embodiments)
-    for _ in range(steps):
-        optimizer.zero_grad()
-        loss(head, actions, backbone(batch.backbone_inputs)).mean().backward()
-        optimizer.step()
-    backbone.eval(), head.eval()
-    figures: dict[str, float] = {"chunks": len(asked), "steps": steps}
-    for label, samples in (("", asked), ("trained_", known)):
-        batch = collate(samples)
-        with torch.inference_mode():
-            native = predict_actions(
-                batch.backbone_inputs,
-                batch.actions.mask,
-                batch.embodiments,
-                backbone=backbone,
-                head=head,
-                normalizer=normalizer,
-                solver=Euler(steps=10),
-            )
-        motionless = batch.actions.values.clone()
-        motionless[..., 16:22] = 0  # the wrist stays; its fingers are not compared
-        for name, values in (("error", native.values), ("zero_motion", motionless)):
-            metric = HandError(basis)
-            metric.update(values, batch.actions.values, batch.actions.mask)
-            figures |= {f"{label}{name}_{unit}": float(metric.compute()[f"wrist_{unit}"]) for unit in ("cm", "deg")}
-    return figures
+def wrist_path(path: Path) -> dict[str, float]:
+    """Way of the wrist before and after the last frame that the eigengrasps of the first part know."""
+    steps = 100 * np.linalg.norm(np.diff(read_vitra(path).right.wrist[:, :3, 3], axis=0), axis=-1)
+    return {"first": float(steps[: FITTED - 1].sum()), "rest": float(steps[FITTED - 1 :].sum())}
 
 
 def reader_of(path: Path, basis: EigengraspBasis, relative_to: str) -> RobotReader:

@@ -308,7 +308,10 @@ def last_losses(folder: Path, family: Family) -> float:
 
 
 def ask(module: VLAModule, family: Family, run: Run) -> Errors:
-    """Errors of sampled actions in the family's unit, and the flow loss, with the same noise for every model."""
+    """Errors of sampled actions in the family's unit, and the flow loss, with the same noise for every model.
+
+    Whole chunks are asked for, also where the episode ends sooner: how many steps are left would tell when it is.
+    """
     collate = Collate(module.prepare, prompter=module.prompter, channels=module.channels)
     chunks = held_out_chunks(family, run.output)
     flow = FlowMatchingLoss(module.flow_loss.time_sampler, draws=8)
@@ -321,7 +324,7 @@ def ask(module: VLAModule, family: Family, run: Run) -> Errors:
         losses.extend(flow(module.head, actions, context, generator=generator).tolist())
         return predict_actions(
             batch.backbone_inputs,
-            batch.actions.mask,
+            batch.actions.mask.any(dim=1, keepdim=True).expand_as(batch.actions.mask),
             batch.embodiments,
             backbone=module.backbone,
             head=module.head,
