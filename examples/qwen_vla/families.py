@@ -23,6 +23,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,9 @@ from vla_kit.policy.prediction import read_context
 from vla_kit.training.vla_module import VLAModule
 
 JOINT = "joint"
-HELD_OUT = 0.2  # share of the recorded episodes, the last ones
-STRIDE = 8  # frames from one chunk that is asked for to the next
+EPISODES = 100  # to record of each task; of a set that has more, the first
+HELD_OUT = 0.2  # share of them, the last ones
+STRIDE = 4  # frames from one chunk that is asked for to the next
 HAND_STRIDE = 2  # of the one episode of hands: from one chunk that trains to the next
 CHANNELS = 64
 
@@ -86,9 +88,9 @@ FAMILIES = (
         name="single_arm",
         robot="metaworld_sawyer",
         tasks=(
-            DemoTask(name="metaworld/faucet-open", episodes=250),
-            DemoTask(name="metaworld/faucet-close", episodes=250),
-            DemoTask(name="metaworld/drawer-close", episodes=150),
+            DemoTask(name="metaworld/faucet-open", episodes=EPISODES),
+            DemoTask(name="metaworld/faucet-close", episodes=EPISODES),
+            DemoTask(name="metaworld/drawer-close", episodes=EPISODES),
         ),
         moves="eef_position",
         measure="position per axis [cm per simulator step]",
@@ -96,7 +98,7 @@ FAMILIES = (
     Family(
         name="two_arms",
         robot="aloha_transfer",
-        tasks=(DemoTask(name="aloha/transfer-cube", episodes=300),),
+        tasks=(DemoTask(name="aloha/transfer-cube", episodes=EPISODES),),
         moves="joint",
         measure="joint [rad]",
     ),
@@ -104,9 +106,9 @@ FAMILIES = (
         name="navigation",
         robot="miniworld_agent",
         tasks=(
-            DemoTask(name="miniworld/follow-route", episodes=400, weight=4.3),
-            DemoTask(name="miniworld/find-object", episodes=400, weight=2.3),
-            DemoTask(name="miniworld/follow-target", episodes=200, weight=1.0),
+            DemoTask(name="miniworld/follow-route", episodes=EPISODES, weight=4.3),
+            DemoTask(name="miniworld/find-object", episodes=EPISODES, weight=2.3),
+            DemoTask(name="miniworld/follow-target", episodes=EPISODES, weight=1.0),
         ),
         history=History(frames=4, rate_hz=2),
     ),
@@ -144,7 +146,7 @@ def main(
     output: Path,
     hands: Path,
     seeds: int = 3,
-    steps: int = 400,
+    steps: int = 200,
     samples: int = 8,
     workers: int = 2,
     results: Path | None = None,
@@ -218,11 +220,16 @@ def sets_of(family: Family, output: Path) -> list[DemonstrationSet]:
             views=features_of(task.name),
             history=family.history,
             weight=task.weight,
-            num_episodes=task.episodes - round(HELD_OUT * task.episodes),
+            num_episodes=training_episodes(task),
             cache_frames=True,
         )
         for task in family.tasks
     ]
+
+
+def training_episodes(task: DemoTask) -> int:
+    """How many of the first episodes train."""
+    return task.episodes - round(HELD_OUT * task.episodes)
 
 
 def training_chunks(family: Family, output: Path) -> Dataset[Sample]:
@@ -237,12 +244,12 @@ def training_chunks(family: Family, output: Path) -> Dataset[Sample]:
 def held_out_chunks(family: Family, output: Path, *, with_views: bool = True) -> Dataset[Sample]:
     """The chunks that are asked for."""
     horizon, chunks = preset(family.robot).chunk_size, []
-    for one in sets_of(family, output):
+    for one, task in zip_longest(sets_of(family, output), family.tasks):
         reader = replace(one, cache_frames=False).open(with_views=with_views)
-        if one.num_episodes is None:
+        if task is None:
             every = ChunkDataset(reader, horizon=horizon)
             return Subset(every, [frame for frame in range(len(every)) if frame % one.stride])
-        rest = range(one.num_episodes, reader.num_episodes)
+        rest = range(training_episodes(task), task.episodes)
         chunks.append(ChunkDataset(reader, horizon=horizon, stride=STRIDE, history=one.history, episodes=rest))
     return ConcatDataset(chunks)
 
