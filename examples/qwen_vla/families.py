@@ -451,6 +451,7 @@ def summary(runs: Sequence[Run], blind: Mapping[str, Mapping[str, Any]]) -> dict
     return {
         "rows": rows,
         "logs": logs,
+        "joint_is": {said: told(rows, said) for said in ("worse", "better", "within noise")},
         "seeds": len(seeds),
         "steps": runs[0].steps,
         "samples_per_family_and_step": runs[0].samples,
@@ -463,6 +464,11 @@ def summary(runs: Sequence[Run], blind: Mapping[str, Mapping[str, Any]]) -> dict
         "date": datetime.now(tz=UTC).date().isoformat(),
         "machine": machine(),
     }
+
+
+def told(rows: Sequence[Mapping[str, Any]], said: str) -> str:
+    """The errors of which the joint model is said to be this, as words."""
+    return ", ".join(f"{row['family']} in {row['error']}" for row in rows if row["joint_is"] == said) or "nothing"
 
 
 def paired(first: Sequence[float], second: Sequence[float]) -> tuple[float, float, float]:

@@ -197,6 +197,9 @@ def test_the_table_says_what_the_results_say(families, output):
     assert arms["per_seed"]["joint"] == pytest.approx([1.5, 1.51, 1.52])
     assert (arms["mean_chunk"] > 0, arms["no_motion"]) == (True, None)  # targets of joints know no motion
     assert rows["hands", "wrist [cm]"]["no_motion"] > 0
+    assert table["joint_is"]["worse"] == "two arms in joint [rad], two arms in flow loss"
+    assert table["joint_is"]["within noise"].startswith("single arm in position")
+    assert families.told([], "better") == "nothing"
     assert [log["log"] for log in table["logs"]] == [f"train/loss/{robot}" for robot in ROBOTS.values()]
     assert {log["seen_single"] for log in table["logs"]} == {log["seen_joint"] for log in table["logs"]} == {4}
 
