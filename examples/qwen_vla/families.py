@@ -309,9 +309,9 @@ def write_settings(run: Run) -> Path:
 
 
 def last_losses(folder: Path, family: Family) -> float:
-    """Mean of the last tenth of a family's own log."""
+    """Mean of the last quarter of a family's own log."""
     losses = [value for _, value in read_curve(folder, f"train/loss/{family.robot}")]
-    return statistics.fmean(losses[-max(1, len(losses) // 10) :])
+    return statistics.fmean(losses[-max(1, len(losses) // 4) :])
 
 
 def ask(module: VLAModule, family: Family, run: Run) -> Errors:
