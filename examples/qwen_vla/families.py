@@ -162,6 +162,8 @@ def main(
         workers: Runs at a time, each on one core.
         results: Where else to write the table.
     """
+    if seeds < 2:
+        raise SystemExit(f"seeds must be at least 2, got {seeds}. One pair has no interval.")
     output = output.resolve()
     os.environ |= {"OMP_NUM_THREADS": "1", "LP_NUM_THREADS": "1"}
     gather(output, hands, workers=workers)
@@ -475,8 +477,6 @@ def paired(first: Sequence[float], second: Sequence[float]) -> tuple[float, floa
     """Mean difference, first less second, with Student's 95 % interval over the pairs."""
     differences = [one - other for one, other in zip(first, second, strict=True)]
     mean = statistics.fmean(differences)
-    if len(differences) < 2:
-        return mean, -math.inf, math.inf
     half = float(t.ppf(0.975, len(differences) - 1)) * statistics.stdev(differences) / math.sqrt(len(differences))
     return mean, mean - half, mean + half
 

@@ -161,6 +161,11 @@ def test_intervals_are_students_over_the_seeds(families):
     assert (mean, low, high) == pytest.approx((2.0, 2 - 4.30265 / math.sqrt(3), 2 + 4.30265 / math.sqrt(3)), abs=1e-5)
 
 
+def test_one_seed_is_refused(families, tmp_path):
+    with pytest.raises(SystemExit, match=r"seeds must be at least 2, got 1\. One pair has no interval\."):
+        families.main(tmp_path, tmp_path / "hands.npz", seeds=1)
+
+
 def test_the_table_says_what_the_results_say(families, output):
     names = [*ROBOTS, "joint"]
     measures = {
