@@ -69,7 +69,7 @@ def output(families: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 def run_of(families, name, output, *, seed):
-    return families.Run(name=name, seed=seed, output=output, steps=2, samples=2)
+    return families.Run(name=name, seed=seed, output=output, steps=10, samples=2)  # a row of the log
 
 
 def test_one_file_trains_four_families_each_with_its_own_log(stacked, tmp_path):
@@ -215,7 +215,7 @@ def test_a_joint_run_trains_and_is_asked(families, output):
     seconds = families.train_and_ask(run)
     result = json.loads(run.result.read_text())
     assert result["seconds"] == seconds > 0
-    assert result["seen"] == dict.fromkeys(ROBOTS, 4)
+    assert result["seen"] == dict.fromkeys(ROBOTS, 20)
     assert result["errors"].keys() == result["logged"].keys() == ROBOTS.keys()
     assert all(math.isfinite(error) for errors in result["errors"].values() for error in errors.values())
     before = run.result.stat().st_mtime_ns
