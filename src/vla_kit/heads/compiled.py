@@ -21,7 +21,8 @@ def compile_head(head: nn.Module) -> None:
 
     The keys of its state dict stay, copies of it are independent, and results agree with those of the plain head to
     rounding. Sizes of batch, context and chunk may change from call to call without compiling anew, save that 1 is a
-    case of its own. What depends on words, such as a projection for single robots, stays uncompiled.
+    case of its own, and so is a chunk shorter than the horizon of an `AnchoredHead`. What depends on words, such as a
+    projection for single robots, stays uncompiled.
 
     Args:
         head: `DiTHead`, a head around it, or any module with `forward` and perhaps `condition`. One that is compiled
