@@ -44,8 +44,9 @@ def main() -> None:
     settings = parser.parse_args()
     torch.set_num_threads(settings.threads)
     rows: list[dict[str, Any]] = []
-    small, _ = sizes(settings.blocks)
-    for label, size in sizes(settings.blocks).items():
+    measured = sizes(settings.blocks)
+    small, _ = measured
+    for label, size in measured.items():
         for dtype in (torch.float32, torch.bfloat16):
             context = size.context(batch=1, tokens=settings.tokens, dtype=dtype)
             mask = size.actions(batch=1, horizon=settings.horizon).mask

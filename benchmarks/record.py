@@ -12,6 +12,8 @@ from math import comb
 from pathlib import Path
 from typing import Any
 
+from vla_kit.data.whole_file import write_atomically
+
 PLACES = {"--episode", "--results", "--folder", "--lerobot-python"}  # of one machine alone
 
 
@@ -70,6 +72,4 @@ def provenance() -> dict[str, str]:
 def write_results(path: Path, figures: Mapping[str, Any]) -> None:
     """Add figures to a file of results; what another benchmark wrote there stays."""
     before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    partial_path = path.with_suffix(".partial.json")
-    partial_path.write_text(json.dumps(before | dict(figures), indent=2) + "\n", encoding="utf-8")
-    partial_path.replace(path)
+    write_atomically(path, json.dumps(before | dict(figures), indent=2) + "\n")

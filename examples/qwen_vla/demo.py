@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
@@ -39,6 +39,9 @@ from vla_kit.evaluation.table import EvaluationTable
 from vla_kit.metrics import rate_difference
 from vla_kit.policy import Policy
 from vla_kit.training.policy_checkpoint import load_policy
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure  # loads when something is drawn
 
 HERE = Path(__file__).resolve().parent
 STATE = "observation.state"  # recorded for files of configs/state; nothing reads it without them
@@ -363,6 +366,13 @@ def write_picture(episodes: Sequence[EpisodeResult], path: Path, *, columns: int
         rows.append(np.concatenate(pictures[np.linspace(0, len(pictures) - 1, columns).round().astype(int)], axis=1))
     partial_path = path.with_suffix(".partial.png")
     Image.fromarray(np.concatenate(rows)).save(partial_path)
+    partial_path.replace(path)
+
+
+def save_figure(figure: "Figure", path: Path) -> None:
+    """Write a figure of matplotlib, whole or not at all."""
+    partial_path = path.with_suffix(".partial.png")
+    figure.savefig(partial_path, dpi=130)
     partial_path.replace(path)
 
 

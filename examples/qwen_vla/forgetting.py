@@ -22,7 +22,7 @@ from typing import Any, cast
 import numpy as np
 import smollm2
 import torch
-from demo import DemoTask, features_of, folder_of, git, machine, record
+from demo import DemoTask, features_of, folder_of, git, machine, record, save_figure
 from jsonargparse import auto_cli
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from scipy.stats import t as student
@@ -443,9 +443,7 @@ def draw(table: Mapping[str, Any], path: Path) -> None:
     axes[0].set_ylabel("held-out loss [nat per token]")
     axes[2].set_ylabel("held-out loss [flow matching]")
     axes[0].legend(loc="center right", frameon=False)
-    partial_path = path.with_suffix(".partial.png")
-    figure.savefig(partial_path, dpi=130)
-    partial_path.replace(path)
+    save_figure(figure, path)
 
 
 if __name__ == "__main__":

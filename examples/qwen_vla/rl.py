@@ -19,7 +19,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from demo import Clock, DemoTask, data_set, fit, folder_of, git, last_checkpoint, machine, record, write_data
+from demo import (
+    Clock,
+    DemoTask,
+    data_set,
+    fit,
+    folder_of,
+    git,
+    last_checkpoint,
+    machine,
+    record,
+    save_figure,
+    write_data,
+)
 from jsonargparse import auto_cli
 
 from vla_kit.data.whole_file import write_atomically
@@ -251,9 +263,7 @@ def draw(runs: Sequence[Run], path: Path) -> None:
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("success of rollouts, with exploration")
     axes[0].legend(loc="lower right", frameon=False)
-    partial_path = path.with_suffix(".partial.png")
-    figure.savefig(partial_path, dpi=130)
-    partial_path.replace(path)
+    save_figure(figure, path)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def benchmark(monkeypatch):
-    pytest.importorskip("openai")
+    pytest.importorskip("openai", reason="openai comes with vla-kit[captions]")
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     return importlib.import_module("captions")
 

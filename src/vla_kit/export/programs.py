@@ -132,7 +132,7 @@ def _with_signature(graph: nn.Module, names: Sequence[str]) -> Iterator[None]:
     def forward(*args: Tensor, **kwargs: Tensor) -> Any:  # noqa: ANN401 (whatever the graph returns)
         return inner(**signature.bind(*args, **kwargs).arguments)
 
-    forward.__signature__ = signature  # type: ignore[attr-defined]
+    forward.__signature__ = signature  # type: ignore[attr-defined]  # functions may have it
     vars(graph)["forward"] = forward
     try:
         yield

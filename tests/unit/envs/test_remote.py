@@ -128,7 +128,7 @@ def test_more_environments_than_allowed_are_turned_away(key_file):
     assert first.facts.task == "fake/line"
     second.give(LineEnv)
     with pytest.raises(SimulationError, match="a worker must live until it answers, got one that ended with its conn"):
-        second.facts  # noqa: B018
+        second.facts  # noqa: B018 (the property asks the worker)
     first.close()
     second.close()
 

@@ -7,8 +7,8 @@ import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
-from uuid import uuid4
 
+from vla_kit.data.whole_file import write_atomically
 from vla_kit.errors import DataError
 
 __all__ = ["StatisticsCache"]
@@ -99,10 +99,10 @@ class StatisticsCache:
             UserWarning: If no place can be written; they will be computed again next time.
         """
         reasons = []
+        text = json.dumps({"recipe": _full(recipe), "statistics": dict(statistics)}, indent=1)
         for folder in self.folders(location):
             try:
-                folder.mkdir(parents=True, exist_ok=True)
-                _write(folder / _file_name(recipe), {"recipe": _full(recipe), "statistics": dict(statistics)})
+                write_atomically(folder / _file_name(recipe), text)
             except OSError as error:
                 reasons.append(f"{folder}: {error.strerror or error}")
             else:
@@ -126,12 +126,3 @@ def _file_name(recipe: Mapping[str, Any]) -> str:
 
 def _broken(path: Path, error: Exception) -> DataError:
     return DataError(f"{path} must hold statistics, got: {error!r}. Delete the file; it will be computed again.")
-
-
-def _write(path: Path, content: Mapping[str, Any]) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}-{uuid4().hex[:8]}")
-    try:
-        partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -118,7 +118,7 @@ def test_without_names_the_channels_are_told(rule):
 
 
 def test_real_bridge_grasps_where_it_is_told_to(shared_data):
-    pytest.importorskip("tfrecord")
+    pytest.importorskip("tfrecord", reason="tfrecord comes with vla-kit[rlds]")
     source = open_source(shared_data / "bridge_rlds_debug")
     found = find_faults(source, [ContradictedGripper(channels=[6])], roles=ROLES).rules[0]
     sentences = [source.instruction_at(index, 0) for index in range(len(source.lengths))]
