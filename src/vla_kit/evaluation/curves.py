@@ -13,10 +13,10 @@ Curve = Sequence[tuple[int, float]]
 
 _WIDTH: Final = 640
 _HEIGHT: Final = 260
-_LEFT: Final = 56
+_LEFT: Final = 64
 _BOTTOM: Final = 34
 _TOP: Final = 30
-_RIGHT: Final = 12
+_RIGHT: Final = 20
 _COLOURS: Final = ("#1f6fb2", "#d1641c", "#2e8b57", "#8a4fa3", "#b0304a", "#5c5c5c")
 
 
@@ -80,14 +80,13 @@ def draw_curves(curves: Mapping[str, Curve], *, title: str) -> str:
         x = _LEFT + (_WIDTH - _LEFT - _RIGHT) * step / last
         return x, _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * (scale(value) - low) / (high - low)
 
-    for tick in range(5):
-        level = low + (high - low) * tick / 4
-        value = 10**level if logarithmic else level
+    for value in _decades(10**low, 10**high) if logarithmic else _round_numbers(low, high):
         _, y = place(0, value)
         parts.append(f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="#ddd"/>')
         parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{value:.3g}</text>')
-        x = _LEFT + (_WIDTH - _LEFT - _RIGHT) * tick / 4
-        parts.append(f'<text x="{x:.1f}" y="{_HEIGHT - 12}" text-anchor="middle">{last * tick / 4:.0f}</text>')
+    for step in _round_numbers(0, last):
+        x, _ = place(step, values[0])
+        parts.append(f'<text x="{x:.1f}" y="{_HEIGHT - 12}" text-anchor="middle">{step:g}</text>')
     for index, (label, curve) in enumerate(drawn.items()):
         colour = _COLOURS[index % len(_COLOURS)]
         points = " ".join("{:.1f},{:.1f}".format(*place(step, value)) for step, value in curve)
@@ -95,7 +94,25 @@ def draw_curves(curves: Mapping[str, Curve], *, title: str) -> str:
         x, y = place(*curve[-1])
         parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="{colour}"/>')
         parts.append(
-            f'<text x="{_WIDTH - _RIGHT}" y="{_TOP + 4 + 15 * index}" text-anchor="end" fill="{colour}">'
+            f'<text x="{_WIDTH - _RIGHT}" y="{_TOP + 4 + 15 * index}" text-anchor="end" style="fill:{colour}">'
             f"{escape(label)}</text>"
         )
     return "".join([*parts, "</svg>"])
+
+
+def _round_numbers(low: float, high: float) -> list[float]:
+    """Two to six multiples of 1, 2, 2.5 or 5 times a power of ten, within [low, high]."""
+    raw = (high - low) / 5
+    power = 10 ** math.floor(math.log10(raw))
+    distance = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= raw)
+    return [distance * count for count in range(math.ceil(low / distance), math.floor(high / distance) + 1)]
+
+
+def _decades(low: float, high: float) -> list[float]:
+    """Powers of ten within [low, high], their doubles and halves too where they are few; round numbers in a decade."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for factors in ((1,), (1, 2, 5)):
+        found = [factor * 10.0**power for power in powers for factor in factors if low <= factor * 10.0**power <= high]
+        if len(found) >= 3:
+            return found
+    return _round_numbers(low, high)

@@ -1,6 +1,7 @@
 """One HTML file that shows an evaluation: curves, success rates with intervals, videos. It needs no other file."""
 
 import base64
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -15,9 +16,12 @@ from vla_kit.evaluation.video import encode_mp4
 __all__ = ["write_report"]
 
 _STYLE: Final = """
-body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}
-table{border-collapse:collapse;width:100%}th,td{padding:.35rem .6rem;border-bottom:1px solid #ddd;text-align:left}
-svg{width:100%;height:auto;margin:.5rem 0}svg text{font:12px system-ui,sans-serif;fill:#444}svg .title{font-weight:600}
+body{font:15px/1.5 system-ui,sans-serif;max-width:66rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}
+table{border-collapse:collapse;width:100%;font-size:.9rem}th,td{padding:.35rem .6rem;text-align:left}
+th,td{border-bottom:1px solid #ddd;font-variant-numeric:tabular-nums}
+svg{width:49%;min-width:24rem;height:auto;margin:.5rem 0}
+svg text{font:12px system-ui,sans-serif;fill:#444}svg .title{font-weight:600}
+.counts td,.counts th{white-space:nowrap}
 figure{display:inline-block;margin:.5rem;width:13rem;vertical-align:top}figcaption{font-size:.8rem;color:#555}
 video{width:100%;image-rendering:pixelated;background:#000}.bar{background:#eee;height:.6rem;position:relative}
 .bar b{position:absolute;height:100%;background:#9fc3e3}
@@ -74,8 +78,9 @@ def write_report(
     if shown:
         body += ["<h2>Episodes</h2>", *shown]
     if table.seconds:
+        times = {**table.seconds, "together": sum(table.seconds.values())}
         rows = "".join(
-            f"<tr><td>{escape(part)}</td><td>{value / 60:.1f} min</td></tr>" for part, value in table.seconds.items()
+            f"<tr><td>{escape(part)}</td><td>{value / 60:.1f} min</td></tr>" for part, value in times.items()
         )
         body += ["<h2>Time</h2>", f"<table>{rows}</table>"]
     page = (
@@ -90,12 +95,19 @@ def _table(table: EvaluationTable) -> str:
     head = "".join(f"<th>{name}</th>" for name in names)
     rows = "".join(
         f"<tr><td>{escape(task.name)}</td><td>{escape(task.embodiment)}</td><td>{task.policy}</td>"
-        f'<td style="width:8rem">{_bar(task.policy)}</td>'
+        f'<td style="width:6rem">{_bar(task.policy)}</td>'
         + "".join(f"<td>{_cell(count)}</td>" for count in (task.expert, task.random, task.swapped))
         + f"<td>{task.errors or ''}</td></tr>"
         for task in table.tasks
     )
-    return f"<table><tr>{head}</tr>{rows}</table>"
+    several = Counter(task.embodiment for task in table.tasks)
+    rows += "".join(
+        f"<tr><th>All {several[robot]} tasks</th><th>{escape(robot)}</th><th>{count}</th><td>{_bar(count)}</td>"
+        '<td colspan="4"></td></tr>'
+        for robot, count in table.robots.items()
+        if several[robot] > 1
+    )
+    return f"<table class='counts'><tr>{head}</tr>{rows}</table>"
 
 
 def _cell(count: SuccessCount | None) -> str:

@@ -151,6 +151,15 @@ class EvaluationTable:
             raise SettingError(f"tasks must be one or more with names of their own, got {names}. Merge or rename them.")
 
     @property
+    def robots(self) -> dict[str, SuccessCount]:
+        """Robot -> its episodes of all tasks together, for every robot."""
+        pooled: dict[str, SuccessCount] = {}
+        for task in self.tasks:
+            before = pooled.get(task.embodiment)
+            pooled[task.embodiment] = task.policy if before is None else before + task.policy
+        return pooled
+
+    @property
     def shifts(self) -> dict[str, tuple[SuccessCount, SuccessCount]]:
         """Name of a change -> all tasks that were run under it, and the same tasks without it."""
         pooled: dict[str, tuple[SuccessCount, SuccessCount]] = {}

@@ -36,3 +36,20 @@ def test_draws_constants_negatives_and_nothing():
     for curves in ({"a": [(0, 1.0), (1, 1.0)]}, {"a": [(0, -1.0), (1, 0.0)]}, {"a": []}, {}):
         ElementTree.fromstring(draw_curves(curves, title="x"))
     assert "nothing was logged" in draw_curves({}, title="x")
+
+
+def labels(curve):
+    svg = ElementTree.fromstring(draw_curves({"": curve}, title=""))
+    texts = [node for node in svg.iter() if node.tag.endswith("text") and node.text]
+    return (
+        [node.text for node in texts if node.get("text-anchor") == "end"],
+        [node.text for node in texts if node.get("text-anchor") == "middle"],
+    )
+
+
+def test_axes_carry_round_numbers():
+    assert labels([(0, 0.4), (2299, 7e-5)])[0] == ["0.0001", "0.001", "0.01", "0.1"]
+    assert labels([(0, 0.6), (99, 0.04)])[0] == ["0.05", "0.1", "0.2", "0.5"]
+    assert labels([(0, 0.27), (99, 0.17)])[0] == ["0.175", "0.2", "0.225", "0.25", "0.275"]
+    assert labels([(0, -1.0), (10, 1.0)]) == (["-1", "-0.5", "0", "0.5", "1"], ["0", "2", "4", "6", "8", "10"])
+    assert labels([(0, 1.0), (2299, 2.0)])[1] == ["0", "500", "1000", "1500", "2000"]

@@ -21,9 +21,10 @@ def test_one_file_holds_everything(tmp_path):
                 swapped=SuccessCount(1, 10, errors=2),
                 shifts={"light": SuccessCount(3, 10), "pose": SuccessCount(0, 0, errors=1)},
             ),
+            TaskRow(name="metaworld/reach", embodiment="metaworld_sawyer", policy=SuccessCount(20, 30)),
             TaskRow(name="broken", embodiment="arm", policy=SuccessCount(0, 0, errors=4)),
         ],
-        seconds={"training": 120.0},
+        seconds={"training": 120.0, "evaluation": 30.0},
     )
     pictures = np.random.default_rng(0).integers(0, 256, (5, 33, 65, 3), dtype=np.uint8)
     shown = EpisodeResult(
@@ -49,11 +50,22 @@ def test_one_file_holds_everything(tmp_path):
         ],
     )
     page = path.read_text(encoding="utf-8")
-    for text in ("70% (40-89), 7/10", "100%, 10/10", "0%, 0/10", "10%, 1/10", "<svg", "2.0 min", "Demo &amp; more"):
+    for text in (
+        "70% (40-89), 7/10",
+        "100%, 10/10",
+        "0%, 0/10",
+        "10%, 1/10",
+        "<svg",
+        "2.0 min",
+        "2.5 min",
+        "Demo &amp; more",
+    ):
         assert text in page
     assert "turn &lt;it&gt;" in page
     assert "<td>3</td>" in page  # errors of all trials of the first task
     assert "none ran, 4 errors" in page
+    assert "<th>All 2 tasks</th><th>metaworld_sawyer</th><th>68% (52-80), 27/40</th>" in page
+    assert "All 1 tasks" not in page
     assert "<th>light</th><th>pose</th>" in page
     assert "30% (11-60), 3/10" in page
     change = rate_difference(3, 10, 7, 10)
