@@ -1,1 +1,0 @@
-"""Cases of the contract tests, one file for each folder of the package."""
