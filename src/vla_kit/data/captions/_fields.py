@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from vla_kit.errors import DataError
 
-__all__ = ["Faults", "json_of", "read_list", "read_object", "read_texts"]
+__all__ = ["Faults", "json_of", "read_list", "read_object", "read_texts", "whole_number"]
 
 _LONGEST: Final = 1000  # characters of a text
 _FENCE: Final = re.compile(r"```(?:json)?\s*(.*?)```", re.DOTALL)
@@ -125,6 +125,24 @@ def read_list(data: object, most: int, path: str, faults: Faults) -> list[Any]:
         faults.add(f"{path} must be a list of 1 to {most} entries, got {count}")
         return []
     return data
+
+
+def whole_number(value: object) -> int:
+    """A number that counts, such as that of an episode.
+
+    Args:
+        value: JSON value.
+
+    Raises:
+        TypeError: If it is none, for a caller who says where it stands.
+
+    Examples:
+        >>> whole_number(3)
+        3
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise TypeError(f"{value!r} is no number of at least 0")
+    return value
 
 
 def _read_text(value: object, path: str, faults: Faults) -> str:

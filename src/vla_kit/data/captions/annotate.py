@@ -1,6 +1,7 @@
 """Caption one episode in the stages of the paper."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from threading import Lock
@@ -18,6 +19,7 @@ from vla_kit.data.captions.outline import CaptionOutline
 from vla_kit.data.captions.prompt_folder import PromptFolder
 from vla_kit.data.captions.usage import AnnotationUsage
 from vla_kit.data.source import EpisodeSource
+from vla_kit.errors import DataError, SettingError
 
 __all__ = ["CaptionStages"]
 
@@ -38,6 +40,10 @@ class CaptionStages:
         begun: First answers of episodes that are not finished.
         reading: Held while frames are read, since a source serves one thread at a time.
 
+    Raises:
+        SettingError: If `recorded_hz` is not above 0, or `attempts` is below 1.
+        DataError: If a camera is not in the data set.
+
     Source:
         Qwen-VLA, arXiv 2605.30280, section 3.2.5: from video to a coarse action sequence and the object; then from
         dense frames, given that, to numbered steps; one more pass over wrist or side views where a set has them.
@@ -53,6 +59,19 @@ class CaptionStages:
     attempts: int
     begun: BegunCaptions
     reading: Lock
+
+    def __post_init__(self) -> None:
+        if not 0 < self.recorded_hz < math.inf:
+            raise SettingError(
+                f"recorded_hz must be above 0 and finite, got {self.recorded_hz}. Give the frames per second of "
+                f"{self.source.location}."
+            )
+        if self.attempts < 1:
+            raise SettingError(f"attempts must be at least 1, got {self.attempts}. Use 3.")
+        known = list(self.source.cameras)
+        for key in (self.camera, *self.other_cameras):
+            if key not in known:
+                raise DataError(f"camera must be one of {self.source.location}, got {key!r}. Choose from {known}.")
 
     def settings(self) -> dict[str, Any]:
         """What decides how an episode is captioned, as JSON values."""

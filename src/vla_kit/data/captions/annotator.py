@@ -2,11 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Final, Literal, Protocol, runtime_checkable
 
 from PIL import Image
 
+from vla_kit.errors import SettingError
+
 __all__ = ["Annotator", "AnnotatorAnswer", "AnnotatorMessage"]
+
+_ROLES: Final = ("system", "user", "assistant")
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +21,9 @@ class AnnotatorMessage:
         role: Who says it.
         parts: Texts and RGB pictures, in the order in which the model reads them.
 
+    Raises:
+        SettingError: If the role is unknown, or `parts` holds nothing or is a text itself.
+
     Examples:
         >>> AnnotatorMessage("user", ("What is this?", Image.new("RGB", (8, 8)))).role
         'user'
@@ -24,6 +31,15 @@ class AnnotatorMessage:
 
     role: Literal["system", "user", "assistant"]
     parts: tuple[str | Image.Image, ...]
+
+    def __post_init__(self) -> None:
+        if self.role not in _ROLES:
+            raise SettingError(f"role must be one of {list(_ROLES)}, got {self.role!r}. Choose one of them.")
+        if isinstance(self.parts, str) or not self.parts:
+            raise SettingError(
+                f"parts must be a tuple of one or more texts and pictures, got {self.parts!r}. Write a single text as "
+                '("What is this?",).'
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from vla_kit.errors import DataError, SettingError
 __all__ = ["CaptionLog"]
 
 _FORMAT: Final = "vla-kit captions 1"
+_HEADER: Final = {"data_set": str, "fingerprint": str, "location": str, "num_episodes": int, "settings": dict}
 
 
 class CaptionLog:
@@ -27,7 +28,8 @@ class CaptionLog:
         folder: Folder of captions.
 
     Raises:
-        DataError: If the folder holds no captions, or a line in the middle of the file is broken.
+        DataError: If the folder holds no captions, or a line in the middle of the file is broken or of an episode that
+            is not in the data set.
 
     Examples:
         >>> CaptionLog("no/such/folder")
@@ -46,6 +48,11 @@ class CaptionLog:
             header = None
         if not isinstance(header, dict) or header.get("format") != _FORMAT:
             raise DataError(f"folder must hold captions, got {folder}. Write them with `vla-kit data caption`.")
+        for name, kind in _HEADER.items():
+            if not isinstance(header.get(name), kind):
+                raise DataError(
+                    f"{self.folder / 'captions.json'} must hold {name}, got {header.get(name)!r}. Undo the edit."
+                )
         self.header: dict[str, Any] = header
         self._records = self._read()
 
@@ -134,6 +141,14 @@ class CaptionLog:
             try:
                 record = CaptionRecord.parse(json.loads(text))
             except ValueError as error:  # a DataError is one
-                raise DataError(f"line {number} of {self._path} must be a caption, got: {error}") from error
+                raise DataError(
+                    f"line {number} of {self._path} must be a caption, got: {error} Remove the line: its episode is "
+                    "captioned again."
+                ) from error
+            if record.episode >= self.header["num_episodes"]:
+                raise DataError(
+                    f"line {number} of {self._path} must be of an episode in [0, {self.header['num_episodes']}), got "
+                    f"{record.episode}. Remove the line."
+                )
             records[record.episode] = record
         return records

@@ -23,7 +23,7 @@ class CaptionMix:
         reviewed: Whether only captions that a person accepted or corrected are used. Rejected ones never are.
 
     Raises:
-        SettingError: If a part is negative or infinite, or both are 0.
+        SettingError: If a part is negative or infinite, both are 0, or `root` is empty.
 
     Examples:
         >>> CaptionMix(root="captions/pick").share
@@ -39,6 +39,8 @@ class CaptionMix:
     reviewed: bool = True
 
     def __post_init__(self) -> None:
+        if not self.root:
+            raise SettingError("root must be a folder of captions, got ''. Write one with `vla-kit data caption`.")
         if not (self.fine >= 0 and self.raw >= 0 and 0 < self.fine + self.raw < float("inf")):
             raise SettingError(
                 f"fine and raw must be at least 0, finite and not both 0, got {self.fine} and {self.raw}. Use 1:2."
@@ -81,6 +83,9 @@ class MixedInstructions:
         captions: Episode -> its caption as an instruction.
         share: Share of the frames that get it, in [0, 1].
 
+    Raises:
+        SettingError: If `share` lies outside.
+
     Examples:
         >>> mixed = MixedInstructions({3: "Step 1: Grasp the pear."}, share=1.0)
         >>> mixed.choose(3, 0, "pick the pear"), mixed.choose(4, 0, "pick the cup")
@@ -88,6 +93,8 @@ class MixedInstructions:
     """
 
     def __init__(self, captions: Mapping[int, str], *, share: float) -> None:
+        if not 0 <= share <= 1:
+            raise SettingError(f"share must lie in [0, 1], got {share}. Use 1 for the caption in every frame.")
         self._captions, self._share = dict(captions), share
 
     def choose(self, episode: int, frame: int, sentence: str) -> str:

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from vla_kit.data.captions._fields import whole_number
 from vla_kit.data.captions.fine_caption import FineCaption
 from vla_kit.data.captions.outline import CaptionOutline
 from vla_kit.data.captions.usage import AnnotationUsage
-from vla_kit.errors import DataError
+from vla_kit.errors import DataError, SettingError
 
 __all__ = ["CaptionRecord"]
 
@@ -30,7 +31,7 @@ class CaptionRecord:
         >>> CaptionRecord.parse({"episode": 3})
         Traceback (most recent call last):
         ...
-        vla_kit.errors.DataError: a caption must have every key of a record, got: KeyError('instruction'). ...
+        vla_kit.errors.DataError: data must have every key of a record, got: KeyError('instruction'). ...
     """
 
     episode: int
@@ -67,17 +68,16 @@ class CaptionRecord:
         """
         try:
             return cls(
-                episode=int(data["episode"]),
+                episode=whole_number(data["episode"]),
                 instruction=str(data["instruction"]),
                 caption=FineCaption.parse(data["caption"]),
                 outline=CaptionOutline.parse(data["outline"]),
                 model=str(data["model"]),
                 prompts=str(data["prompts"]),
-                frames={camera: tuple(frames) for camera, frames in data["frames"].items()},
+                frames={camera: tuple(map(whole_number, frames)) for camera, frames in data["frames"].items()},
                 usage=AnnotationUsage(**data["usage"]),
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, SettingError) as error:
             raise DataError(
-                f"a caption must have every key of a record, got: {error!r}. Remove the line: its episode is captioned "
-                "again."
+                f"data must have every key of a record, got: {error!r}. Give what `plain` gives."
             ) from error

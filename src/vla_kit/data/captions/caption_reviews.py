@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, cast
 
+from vla_kit.data.captions._fields import whole_number
 from vla_kit.data.captions.caption_log import CaptionLog
 from vla_kit.data.captions.fine_caption import FineCaption
 from vla_kit.data.whole_file import write_whole
@@ -97,17 +98,21 @@ class CaptionReviews:
         except (OSError, ValueError) as error:
             raise DataError(f"{path} must be a file of reviews, got: {error}. Run `vla-kit data review`.") from error
         if not isinstance(data, dict) or data.get("format") != _FORMAT:
-            raise DataError(f'{path} must begin with "format": "{_FORMAT}". Run `vla-kit data review`.')
+            raise DataError(f'{path} must begin with "format": "{_FORMAT}", got none. Run `vla-kit data review`.')
         entries: dict[int, CaptionReview] = {}
         try:
             for row in data["entries"]:
                 verdict, corrected = row["verdict"], row.get("caption")
                 if verdict not in _VERDICTS or (verdict == "corrected") != (corrected is not None):
                     raise DataError(f"{path}: verdict must be one of {list(_VERDICTS)}, got {row}. Correct the entry.")
-                entries[int(row["episode"])] = CaptionReview(
+                try:
+                    edited = None if corrected is None else FineCaption.parse(corrected)
+                except DataError as error:
+                    raise DataError(f"{path}: episode {row['episode']}: {error}") from error
+                entries[whole_number(row["episode"])] = CaptionReview(
                     verdict=cast(Literal["accepted", "corrected", "rejected"], verdict),
                     digest=str(row["digest"]),
-                    corrected=None if corrected is None else FineCaption.parse(corrected),
+                    corrected=edited,
                 )
             return cls(fingerprint=str(data["fingerprint"]), entries=entries)
         except (KeyError, TypeError, AttributeError) as error:

@@ -15,6 +15,7 @@ from vla_kit.data.captions.looking import to_picture
 from vla_kit.data.captions.prompt_folder import PromptFolder
 from vla_kit.data.cleaning.examined_episode import ExaminedEpisode
 from vla_kit.data.cleaning.rule import Judgement, Limit, Measurement
+from vla_kit.errors import SettingError
 
 __all__ = ["LanguageJudge"]
 
@@ -38,6 +39,9 @@ class LanguageJudge:
         width: Width at most; larger pictures shrink [pixel].
         attempts: Answers at most per episode.
 
+    Raises:
+        SettingError: If a number is below 1, or `prompts` is no folder of prompts.
+
     Examples:
         ```yaml
         rules:
@@ -59,6 +63,14 @@ class LanguageJudge:
     frames: int = 16
     width: int = 512
     attempts: int = 3
+
+    def __post_init__(self) -> None:
+        for name in ("frames", "width", "attempts"):
+            if getattr(self, name) < 1:
+                raise SettingError(f"{name} must be at least 1, got {getattr(self, name)}. Leave it out.")
+        if self.camera == "":
+            raise SettingError("camera must be the key of a camera, got ''. Leave it out for the first.")
+        PromptFolder(self.prompts)  # a broken folder is found before the first episode is looked at
 
     @property
     def name(self) -> str:

@@ -1,5 +1,6 @@
 """Frames of an episode for a model to look at."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +25,7 @@ class FrameChoice:
         width: Width at most; larger pictures shrink [pixel].
 
     Raises:
-        SettingError: If a number is not above 0, or `most` is below 2.
+        SettingError: If a number is not above 0 or not finite, or `most` is below 2.
 
     Examples:
         >>> FrameChoice().width
@@ -42,8 +43,8 @@ class FrameChoice:
 
     def __post_init__(self) -> None:
         for name in ("sparse_hz", "dense_hz", "width"):
-            if not getattr(self, name) > 0:
-                raise SettingError(f"{name} must be above 0, got {getattr(self, name)}. Raise it.")
+            if not 0 < getattr(self, name) < math.inf:
+                raise SettingError(f"{name} must be above 0 and finite, got {getattr(self, name)}. Leave it out.")
         if self.most < 2:
             raise SettingError(f"most must be at least 2, got {self.most}. Raise it.")
 

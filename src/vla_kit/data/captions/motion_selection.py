@@ -1,5 +1,6 @@
 """Choose the episodes whose captions say most: one from each kind of motion within a task."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -54,8 +55,8 @@ class MotionSelection:
             raise SettingError(f"share must lie in (0, 1], got {self.share}. Use 1 to keep every episode.")
         if self.steps < 2:
             raise SettingError(f"steps must be at least 2, got {self.steps}. Use 32.")
-        if not self.gripper_weight >= 0:
-            raise SettingError(f"gripper_weight must be at least 0, got {self.gripper_weight}. Use 100.")
+        if not 0 <= self.gripper_weight < math.inf:
+            raise SettingError(f"gripper_weight must be at least 0 and finite, got {self.gripper_weight}. Use 100.")
 
     def choose(self, source: EpisodeSource, episodes: Sequence[int], *, columns: Sequence[str]) -> list[int]:
         """Choose among episodes.

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -42,7 +43,7 @@ class OpenAIAnnotator:
 
     Raises:
         MissingExtraError: On import, if `openai` is not installed.
-        SettingError: If the key's variable is not set, or a number is out of range.
+        SettingError: If the key's variable is not set, `base_url` is no address, or a number is out of range.
 
     Examples:
         ```
@@ -64,14 +65,24 @@ class OpenAIAnnotator:
         answer_format: Literal["schema", "object", "text"] = "schema",
         extra_body: Mapping[str, Any] | None = None,
     ) -> None:
-        if not timeout_s > 0:
-            raise SettingError(f"timeout_s must be above 0, got {timeout_s}. Give seconds.")
+        if not model:
+            raise SettingError("model must name a model, got ''. Give its name as the endpoint knows it.")
+        if not base_url.startswith(("http://", "https://")):
+            raise SettingError(
+                f"base_url must begin with http:// or https://, got {base_url!r}. Such as http://localhost:8000/v1."
+            )
+        if not 0 < timeout_s < math.inf:
+            raise SettingError(f"timeout_s must be above 0 and finite, got {timeout_s}. Give seconds.")
         if retries < 0:
             raise SettingError(f"retries must be at least 0, got {retries}. Use 5.")
         if max_tokens < 1:
             raise SettingError(f"max_tokens must be at least 1, got {max_tokens}. Use 4096.")
+        if temperature is not None and not 0 <= temperature < math.inf:
+            raise SettingError(f"temperature must be at least 0 and finite, got {temperature}. Leave it out for 0.")
         if answer_format not in ("schema", "object", "text"):
-            raise SettingError(f"answer_format must be 'schema', 'object' or 'text', got {answer_format!r}.")
+            raise SettingError(
+                f"answer_format must be 'schema', 'object' or 'text', got {answer_format!r}. Choose one of them."
+            )
         self._model, self._base_url, self._timeout_s, self._retries = model, base_url, timeout_s, retries
         self._api_key_variable, self._answer_format = api_key_variable, answer_format
         self._settings: dict[str, Any] = {"model": model, "max_completion_tokens": max_tokens}

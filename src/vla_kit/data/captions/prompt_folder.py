@@ -39,7 +39,8 @@ class PromptFolder:
         folder: Folder with edited files; none where None.
 
     Raises:
-        SettingError: If the folder does not exist, or a file has another name or an unknown word after a `$`.
+        SettingError: If the folder does not exist or holds no prompt, or a file has another name, is empty or no text,
+            or has an unknown word after a `$`.
 
     Examples:
         >>> PromptFolder().fill("repair", fault="it is no JSON").splitlines()[0]
@@ -53,7 +54,7 @@ class PromptFolder:
         own = files("vla_kit.data.captions") / "prompts"
         self._texts = {name: (own / f"{name}.txt").read_text(encoding="utf-8") for name in PROMPT_FIELDS}
         if folder is not None:
-            self._read(Path(folder))
+            self._read(folder)
 
     @property
     def digest(self) -> str:
@@ -78,23 +79,41 @@ class PromptFolder:
         Raises:
             DataError: If a file of that name exists, or the folder cannot be written.
         """
+        begun: list[Path] = []
         try:
             Path(folder).mkdir(parents=True, exist_ok=True)
             for name, text in self._texts.items():
-                with (Path(folder) / f"{name}.txt").open("x", encoding="utf-8") as file:
+                path = Path(folder) / f"{name}.txt"
+                with path.open("x", encoding="utf-8") as file:
+                    begun.append(path)
                     file.write(text)
         except OSError as error:
+            for path in begun:
+                path.unlink(missing_ok=True)
             raise DataError(
                 f"folder must be one that can be written, got {folder}: {error}. Name a new one."
             ) from error
 
-    def _read(self, folder: Path) -> None:
-        if not folder.is_dir():
-            raise SettingError(f"prompts must be a folder, got {folder}. `vla-kit data prompts {folder}` writes one.")
-        for path in sorted(folder.glob("*.txt")):
+    def _read(self, folder: str | Path) -> None:
+        if not folder or not Path(folder).is_dir():
+            raise SettingError(
+                f"prompts must be a folder, got {str(folder)!r}. `vla-kit data prompts FOLDER` writes one."
+            )
+        paths = sorted(Path(folder).glob("*.txt"))
+        if not paths:
+            raise SettingError(
+                f"prompts must hold a file among {[f'{name}.txt' for name in PROMPT_FIELDS]}, got none in {folder}. "
+                "Leave it out for the prompts of vla-kit."
+            )
+        for path in paths:
             if path.stem not in PROMPT_FIELDS:
                 raise SettingError(f"prompts must be named {list(PROMPT_FIELDS)}, got {path}. Rename it.")
-            text = path.read_text(encoding="utf-8")
+            try:
+                text = path.read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                raise SettingError(f"{path} must be a text in UTF-8, got: {error}. Save it as one.") from error
+            if not text.strip():
+                raise SettingError(f"{path} must hold a prompt, got nothing. Remove it for that of vla-kit.")
             words, known = set(_WORD.findall(text.replace("$$", ""))), PROMPT_FIELDS[path.stem]
             if unknown := sorted(words - set(known)):
                 raise SettingError(

@@ -8,7 +8,6 @@ from rich.console import Console
 from vla_kit.data.captions.caption_log import CaptionLog
 from vla_kit.data.captions.review_server import ReviewServer
 from vla_kit.data.readers.open import open_source
-from vla_kit.errors import SettingError
 
 __all__ = ["review"]
 
@@ -28,15 +27,11 @@ def review(captions: str, root: str | None = None, port: int = 8010, browse: boo
 
     Raises:
         DataError: If the folder holds no captions, the data set cannot be opened or is another one.
-        SettingError: If the port is taken.
+        SettingError: If the port is taken or none.
     """
     log = CaptionLog(captions)
     source = open_source(log.header["location"] if root is None else root)
-    try:
-        server = ReviewServer(source, log, port=port)
-    except OSError as error:
-        raise SettingError(f"port must be free, got {port}: {error}. Choose another, or 0 for any.") from error
-    with server, suppress(KeyboardInterrupt):
+    with ReviewServer(source, log, port=port) as server, suppress(KeyboardInterrupt):
         Console().print(f"Review {len(log.records)} captions at {server.url} and end with Ctrl-C.", highlight=False)
         if browse:
             webbrowser.open(server.url)

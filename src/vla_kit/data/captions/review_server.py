@@ -16,11 +16,12 @@ from vla_kit.data.captions.fine_caption import FineCaption
 from vla_kit.data.captions.looking import to_picture
 from vla_kit.data.captions.review_page import draw_episode, draw_overview, read_form
 from vla_kit.data.source import EpisodeSource
-from vla_kit.errors import DataError
+from vla_kit.errors import DataError, SettingError
 
 __all__ = ["ReviewServer"]
 
 _LARGEST_FORM: Final = 1 << 20
+_LAST_PORT: Final = 65535
 _WIDTH: Final = 640
 
 
@@ -39,7 +40,7 @@ class ReviewServer(ThreadingHTTPServer):
 
     Raises:
         DataError: If the captions are of another data set, or earlier reviews are broken or of another data set.
-        OSError: If the port is taken.
+        SettingError: If the port is taken or none.
 
     Examples:
         ```
@@ -52,8 +53,16 @@ class ReviewServer(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, source: EpisodeSource, log: CaptionLog, *, port: int = 0) -> None:
+        if not 0 <= port <= _LAST_PORT:
+            raise SettingError(f"port must lie in [0, {_LAST_PORT}], got {port}. Use 0 for any that is free.")
         log.check(source)
-        self._source, self._log = source, log
+        rate_hz = log.header["settings"].get("rate_hz")
+        if not isinstance(rate_hz, int | float) or not rate_hz > 0:
+            raise DataError(
+                f"{log.folder / 'captions.json'} must hold a rate_hz above 0 in its settings, got {rate_hz!r}. Undo "
+                "the edit."
+            )
+        self._source, self._rate_hz = source, float(rate_hz)
         self._records = log.records
         self._path: Path = log.folder / "reviews.json"
         self._reviews = (
@@ -63,7 +72,10 @@ class ReviewServer(ThreadingHTTPServer):
             raise DataError(f"{self._path} must be of {source.location}, got another fingerprint. Move it away.")
         self._reading, self._writing = Lock(), Lock()
         self._token = secrets.token_urlsafe(24)
-        super().__init__(("127.0.0.1", port), _Handler)
+        try:
+            super().__init__(("127.0.0.1", port), _Handler)
+        except OSError as error:
+            raise SettingError(f"port must be free, got {port}: {error}. Choose another, or 0 for any.") from error
 
     @property
     def url(self) -> str:
@@ -101,7 +113,7 @@ class ReviewServer(ThreadingHTTPServer):
             verdict=None if review is None else review.verdict,
             cameras=list(record.frames),
             length=int(self._source.lengths[index]),
-            rate_hz=float(self._log.header["settings"]["rate_hz"]),
+            rate_hz=self._rate_hz,
             neighbours=(order[place - 1] if place else None, order[place + 1] if place + 1 < len(order) else None),
             token=self._token,
             nonce=nonce,

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from vla_kit.data.captions.annotator import AnnotatorAnswer, AnnotatorMessage
-from vla_kit.errors import SettingError
+from vla_kit.errors import AnnotatorError, SettingError
 
 __all__ = ["TransformersAnnotator"]
 
@@ -28,7 +28,8 @@ class TransformersAnnotator:
         max_tokens: Longest answer [token].
 
     Raises:
-        SettingError: If `max_tokens` is below 1; when first asked, if the processor has no chat template.
+        SettingError: If `max_tokens` is below 1, or `checkpoint`, `device` or `dtype` can be none; when first asked, if
+            the processor has no chat template.
 
     Examples:
         ```
@@ -46,8 +47,16 @@ class TransformersAnnotator:
         dtype: str = "auto",
         max_tokens: int = 2048,
     ) -> None:
+        if not checkpoint:
+            raise SettingError("checkpoint must be a folder or an id of the hub, got ''. Name a model.")
         if max_tokens < 1:
             raise SettingError(f"max_tokens must be at least 1, got {max_tokens}. Use 2048.")
+        if dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
+            raise SettingError(f"dtype must be auto or a type of torch, got {dtype!r}. Such as bfloat16.")
+        try:
+            torch.device(device)
+        except RuntimeError as error:
+            raise SettingError(f"device must be one of torch, got {device!r}. Such as cpu or cuda.") from error
         self._checkpoint, self._revision = checkpoint, revision
         self._device, self._dtype, self._max_tokens = device, dtype, max_tokens
         self._loaded: tuple[Any, Any] | None = None
@@ -67,6 +76,7 @@ class TransformersAnnotator:
 
         Raises:
             SettingError: If the processor has no chat template.
+            AnnotatorError: If the checkpoint cannot be loaded.
         """
         with self._lock:
             model, processor = self._load()
@@ -94,17 +104,25 @@ class TransformersAnnotator:
 
     def _load(self) -> tuple[Any, Any]:
         if self._loaded is None:
-            processor = AutoProcessor.from_pretrained(self._checkpoint, revision=self._revision)
+            processor = self._read(AutoProcessor)
             if not getattr(processor, "chat_template", None):
                 raise SettingError(
                     f"checkpoint must have a processor with a chat template, got {self._checkpoint}. Choose a model "
                     "that was tuned on conversations, or put chat_template.jinja beside its processor."
                 )
-            model = AutoModelForImageTextToText.from_pretrained(
-                self._checkpoint, revision=self._revision, dtype=self._dtype
-            )
+            model = self._read(AutoModelForImageTextToText, dtype=self._dtype)
             self._loaded = model.to(self._device).eval(), processor
         return self._loaded
+
+    def _read(self, kind: Any, **settings: Any) -> Any:  # noqa: ANN401 (`transformers` has no types)
+        try:
+            return kind.from_pretrained(self._checkpoint, revision=self._revision, **settings)
+        except Exception as error:  # of the hub, of JSON, of safetensors, of pickle, of the model's own code
+            raise AnnotatorError(
+                f"checkpoint must be a model and a processor that transformers loads, got {self._checkpoint!r}: "
+                f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no text'}. Check the name, "
+                "or fetch it again."
+            ) from error
 
 
 def _written(message: AnnotatorMessage) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What annotation has cost: requests, retries and tokens."""
 
+import math
 from dataclasses import asdict, dataclass
 
 from vla_kit.errors import SettingError
@@ -18,6 +19,9 @@ class AnnotationUsage:
         input_tokens: Tokens read.
         output_tokens: Tokens written.
 
+    Raises:
+        SettingError: If one is negative or no whole number.
+
     Examples:
         >>> AnnotationUsage(requests=1, input_tokens=70) + AnnotationUsage(requests=2, repairs=1)
         AnnotationUsage(requests=3, retries=0, repairs=1, input_tokens=70, output_tokens=0)
@@ -28,6 +32,11 @@ class AnnotationUsage:
     repairs: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
+
+    def __post_init__(self) -> None:
+        for name, count in asdict(self).items():
+            if not isinstance(count, int) or count < 0:
+                raise SettingError(f"{name} must be a whole number of at least 0, got {count!r}. Leave it out for 0.")
 
     def __add__(self, other: "AnnotationUsage") -> "AnnotationUsage":
         mine, its = asdict(self), asdict(other)
@@ -43,7 +52,7 @@ class TokenPrices:
         output: Price of a million tokens written.
 
     Raises:
-        SettingError: If a price is negative.
+        SettingError: If a price is negative or not finite.
 
     Examples:
         >>> TokenPrices(input=0.5, output=3.0).cost(AnnotationUsage(input_tokens=2_000_000, output_tokens=100_000))
@@ -54,8 +63,11 @@ class TokenPrices:
     output: float
 
     def __post_init__(self) -> None:
-        if not (self.input >= 0 and self.output >= 0):
-            raise SettingError(f"prices must be at least 0, got {self.input} and {self.output}. Per million tokens.")
+        if not (0 <= self.input < math.inf and 0 <= self.output < math.inf):
+            raise SettingError(
+                f"input and output must be prices of at least 0, got {self.input} and {self.output}. Give what a "
+                "million tokens cost."
+            )
 
     def cost(self, usage: AnnotationUsage) -> float:
         """What the tokens cost."""

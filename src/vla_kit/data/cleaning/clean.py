@@ -55,12 +55,14 @@ def clean(
         The decisions as they were written.
 
     Raises:
-        SettingError: If `preset` is unknown or given beside `rules`.
+        SettingError: If `preset` is unknown or given beside `rules`, or `examples` is negative.
         DataError: If the data set cannot be opened, a key is unknown, the output cannot be written, or the output
             holds decisions about another data set.
     """
     if rules is not None and preset is not None:
         raise SettingError(f"preset must be left out where rules are given, got {preset!r}. Give one of them.")
+    if examples < 0:
+        raise SettingError(f"examples must be at least 0, got {examples}. Use 6.")
     chosen = default_rules(preset) if rules is None else rules
     source = open_source(root)
     folder = Path(output) if output is not None else Path("cleaning") / re.sub(r"[^\w.-]+", "_", source.name)

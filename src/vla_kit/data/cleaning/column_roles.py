@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from vla_kit.data.source import EpisodeSource
-from vla_kit.errors import DataError
+from vla_kit.errors import DataError, SettingError
 
 __all__ = ["ColumnRoles", "find_roles"]
 
@@ -26,6 +26,9 @@ class ColumnRoles:
         state: Keys of the proprioception; empty where there is none.
         cameras: Keys of the cameras.
 
+    Raises:
+        SettingError: If there is no action, or a text stands where keys should.
+
     Examples:
         >>> ColumnRoles(action=("action",)).state
         ()
@@ -34,6 +37,13 @@ class ColumnRoles:
     action: tuple[str, ...]
     state: tuple[str, ...] = ()
     cameras: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("action", "state", "cameras"):
+            if isinstance(keys := getattr(self, name), str):
+                raise SettingError(f"{name} must be a tuple of keys, got {keys!r}. Write ({keys!r},).")
+        if not self.action:
+            raise SettingError("action must name at least one column, got none. See find_roles.")
 
 
 def find_roles(

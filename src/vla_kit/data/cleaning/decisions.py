@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 
 from vla_kit.data.source import EpisodeSource
 from vla_kit.data.whole_file import write_whole
-from vla_kit.errors import DataError
+from vla_kit.errors import DataError, SettingError
 
 __all__ = ["Decision", "Decisions"]
 
@@ -31,6 +31,9 @@ class Decision:
         threshold: Limit of the rule at that time.
         keep: Whether a person overruled the rule.
 
+    Raises:
+        SettingError: If `episode` is negative, `rule` is empty, or `threshold` is not finite.
+
     Examples:
         >>> Decision(episode=3, rule="static_actions", value=0.0, threshold=0.001).keep
         False
@@ -41,6 +44,14 @@ class Decision:
     value: float | None = None
     threshold: float | None = None
     keep: bool = False
+
+    def __post_init__(self) -> None:
+        if self.episode < 0:
+            raise SettingError(f"episode must be at least 0, got {self.episode}. Count the episodes from 0.")
+        if not self.rule:
+            raise SettingError("rule must be a word, got ''. Say why the episode is dropped.")
+        if self.threshold is not None and not math.isfinite(self.threshold):
+            raise SettingError(f"threshold must be finite, got {self.threshold}. Leave it out where there is none.")
 
 
 @runtime_checkable
@@ -168,7 +179,12 @@ class Decisions:
         if not isinstance(data, dict) or data.get("format") != _FORMAT:
             raise DataError(f'{path} must begin with "format": "{_FORMAT}". Write it with `vla-kit data clean`.')
         try:
-            count = int(data["num_episodes"])
+            count = data["num_episodes"]
+            if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+                raise DataError(f"{path}: num_episodes must be a number of at least 0, got {count!r}. Undo the edit.")
+            for rule in data["rules"]:
+                if not isinstance(rule, dict) or not isinstance(rule.get("name"), str):
+                    raise DataError(f"{path}: rules must have a name each, got {rule!r}. Undo the edit.")
             return cls(
                 data_set=str(data["data_set"]),
                 fingerprint=str(data["fingerprint"]),
@@ -178,7 +194,9 @@ class Decisions:
                 entries=tuple(_entry(path, each, count) for each in data["entries"]),
                 found=tuple((rule, int(episode)) for rule, episodes in data["found"].items() for episode in episodes),
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except DataError:
+            raise
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise DataError(f"{path} must hold every key of a decision file, got: {error!r}. Undo the edit.") from error
 
     def write(self, path: str | Path) -> None:
@@ -234,6 +252,10 @@ def _entry(path: str | Path, row: object, count: int) -> Decision:
         raise DataError(f"{path}: episode must be a number in [0, {count}), got {episode!r}. Correct the entry.")
     if not isinstance(keep, bool):
         raise DataError(f"{path}: keep must be true or false, got {keep!r} in episode {episode}. Correct the entry.")
+    for key in ("value", "threshold"):
+        number = row.get(key)
+        if number is not None and (isinstance(number, bool) or not isinstance(number, int | float)):
+            raise DataError(f"{path}: {key} must be a number, got {number!r} in episode {episode}. Correct the entry.")
     return Decision(
         episode=episode, rule=str(row["rule"]), value=row.get("value"), threshold=row.get("threshold"), keep=keep
     )

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vla_kit.data.cleaning.column_roles import ColumnRoles
 from vla_kit.data.source import EpisodeSource
+from vla_kit.errors import SettingError
 
 __all__ = ["ExaminedEpisode"]
 
@@ -21,6 +22,9 @@ class ExaminedEpisode:
         index: Episode.
         roles: Which columns are actions and which are the state.
 
+    Raises:
+        SettingError: If there is no such episode.
+
     Examples:
         >>> from vla_kit.data.memory_source import MemoryEpisode, MemorySource
         >>> source = MemorySource([MemoryEpisode(columns={"action": np.eye(2), "state": np.zeros((2, 3))})])
@@ -30,6 +34,10 @@ class ExaminedEpisode:
     """
 
     def __init__(self, source: EpisodeSource, index: int, *, roles: ColumnRoles) -> None:
+        if not 0 <= index < len(source.lengths):
+            raise SettingError(
+                f"index must lie in [0, {len(source.lengths)}) of {source.location}, got {index}. Choose one there."
+            )
         self._source, self._index, self._roles = source, index, roles
         self._length = int(source.lengths[index])
         self._numbers: dict[str, ndarray] = {}

@@ -7,7 +7,7 @@ from functools import partial
 from jaxtyping import Int
 from numpy import ndarray
 
-from vla_kit.data.cleaning.column_roles import ColumnRoles
+from vla_kit.data.cleaning.column_roles import ColumnRoles, find_roles
 from vla_kit.data.cleaning.decisions import Decision, Decisions
 from vla_kit.data.cleaning.examined_episode import ExaminedEpisode
 from vla_kit.data.cleaning.rule import CleaningRule, Judgement, Measurement
@@ -124,7 +124,8 @@ def find_faults(
         Values of every episode by every rule.
 
     Raises:
-        SettingError: If there is no rule, or two have the same name.
+        SettingError: If there is no rule, two have the same name, or one judges another number of episodes.
+        DataError: If a column or a camera is not in the data set.
 
     Examples:
         >>> import numpy as np
@@ -139,22 +140,22 @@ def find_faults(
     names = [rule.name for rule in rules]
     if not names or len(set(names)) != len(names):
         raise SettingError(f"rules must be at least one, of different names, got {names}. Leave out what is double.")
+    roles = find_roles(source, action=roles.action, state=roles.state, cameras=roles.cameras)  # refuses unknown keys
     blocks = episode_blocks(source.lengths, block_frames)
     job = partial(measure_block, source=source, rules=tuple(rules), roles=roles)
     results = (executor or SerialExecutor()).map(job, blocks)
     measured = [each for block in watch(results, len(blocks)) for each in block]
-    return Findings(
-        source=source,
-        roles=roles,
-        rules=tuple(
-            RuleFindings(
-                rule=rule,
-                judgement=rule.judge([found[place] for found, _ in measured]),
-                unmeasured={index: why[place] for index, (_, why) in enumerate(measured) if place in why},
+    judged: list[RuleFindings] = []
+    for place, rule in enumerate(rules):
+        judgement = rule.judge([found[place] for found, _ in measured])
+        if len(judgement.values) != len(measured):
+            raise SettingError(
+                f"{rule.name} must judge {len(measured)} episodes, got {len(judgement.values)} values. Give one each, "
+                "None where it was not measured."
             )
-            for place, rule in enumerate(rules)
-        ),
-    )
+        unmeasured = {index: why[place] for index, (_, why) in enumerate(measured) if place in why}
+        judged.append(RuleFindings(rule=rule, judgement=judgement, unmeasured=unmeasured))
+    return Findings(source=source, roles=roles, rules=tuple(judged))
 
 
 def measure_block(

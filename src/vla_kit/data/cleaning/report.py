@@ -11,7 +11,7 @@ from vla_kit.data.cleaning._thumbnails import thumbnails
 from vla_kit.data.cleaning.decisions import Decisions
 from vla_kit.data.cleaning.findings import Findings, RuleFindings
 from vla_kit.data.whole_file import write_whole
-from vla_kit.errors import DataError
+from vla_kit.errors import DataError, SettingError
 
 __all__ = ["write_cleaning_report"]
 
@@ -74,6 +74,7 @@ def write_cleaning_report(path: str | Path, findings: Findings, decisions: Decis
         examples: Episodes to show per rule among the dropped ones; half as many among those that nearly were.
 
     Raises:
+        SettingError: If `examples` is negative.
         DataError: If the file cannot be written.
 
     Examples:
@@ -88,6 +89,8 @@ def write_cleaning_report(path: str | Path, findings: Findings, decisions: Decis
         ...     "short" in Path(f"{folder}/report.html").read_text()
         True
     """
+    if examples < 0:
+        raise SettingError(f"examples must be at least 0, got {examples}. Use 6.")
     gallery = _Gallery(findings, decisions)
     loud = [each for each in findings.rules if each.dropped or each.nearly_dropped]
     quiet = [each for each in findings.rules if not (each.dropped or each.nearly_dropped)]

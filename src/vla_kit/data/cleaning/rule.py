@@ -1,5 +1,6 @@
 """What a cleaning rule is: it measures an episode, and a limit decides which values drop it."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
@@ -7,6 +8,7 @@ from typing import Literal, Protocol, runtime_checkable
 from numpy import ndarray
 
 from vla_kit.data.cleaning.examined_episode import ExaminedEpisode
+from vla_kit.errors import SettingError
 
 __all__ = ["CleaningRule", "Judgement", "Limit", "Measurement"]
 
@@ -19,6 +21,9 @@ class Limit:
         threshold: The last value that stays.
         drops: Which side of the threshold drops.
 
+    Raises:
+        SettingError: If `threshold` is not finite, or `drops` unknown.
+
     Examples:
         >>> Limit(0.2).violated_by(0.2), Limit(0.2).violated_by(0.3), Limit(10, drops="below").violated_by(9)
         (False, True, True)
@@ -26,6 +31,12 @@ class Limit:
 
     threshold: float
     drops: Literal["above", "below"] = "above"
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.threshold):
+            raise SettingError(f"threshold must be finite, got {self.threshold}. Leave the rule out to drop nothing.")
+        if self.drops not in ("above", "below"):
+            raise SettingError(f"drops must be 'above' or 'below', got {self.drops!r}. Choose one of them.")
 
     def violated_by(self, value: float) -> bool:
         """Whether a value drops its episode."""
@@ -62,6 +73,9 @@ class Judgement:
         values: One value per episode; None where the rule does not apply or could not measure.
         note: What a reader of the report has to know, such as the channels that were left out.
 
+    Raises:
+        SettingError: If a value is NaN, which no limit drops.
+
     Examples:
         >>> import numpy as np
         >>> Judgement.of_single_numbers([Measurement(np.array(3.0)), None]).values
@@ -70,6 +84,11 @@ class Judgement:
 
     values: tuple[float | None, ...]
     note: str = field(default="")
+
+    def __post_init__(self) -> None:
+        for index, value in enumerate(self.values):
+            if value is not None and math.isnan(value):
+                raise SettingError(f"values must be numbers or None, got NaN for episode {index}. Give None instead.")
 
     @classmethod
     def of_single_numbers(cls, measured: Sequence[Measurement | None]) -> "Judgement":

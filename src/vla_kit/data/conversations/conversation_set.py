@@ -1,5 +1,6 @@
 """One set of conversations of a mixture: where it lies and how often it is drawn."""
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,7 @@ class ConversationSet:
         num_conversations: Take the first so many; all where None.
 
     Raises:
-        SettingError: If `weight` is negative or `num_conversations` below 1.
+        SettingError: If `weight` is negative or not finite, or `num_conversations` below 1. `open` checks the rest.
 
     Examples:
         >>> ConversationSet(path="data/captions.jsonl").weight
@@ -43,8 +44,10 @@ class ConversationSet:
     num_conversations: int | None = None
 
     def __post_init__(self) -> None:
-        if not self.weight >= 0:
-            raise SettingError(f"weight must be at least 0, got {self.weight} for {self.path}. Use 0 to leave it out.")
+        if not 0 <= self.weight < math.inf:
+            raise SettingError(
+                f"weight must be at least 0 and finite, got {self.weight} for {self.path}. Use 0 to leave it out."
+            )
         if self.num_conversations is not None and self.num_conversations < 1:
             raise SettingError(
                 f"num_conversations must be at least 1, got {self.num_conversations} for {self.path}. Leave it out for "

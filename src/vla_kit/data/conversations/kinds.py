@@ -6,12 +6,16 @@ are drawn from a few wordings by `number`, so that a record is the same on every
 """
 
 import json
+import math
+import os
+import shutil
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from vla_kit.data.conversations.boxes import BoxScale, box_text, rescale_box
-from vla_kit.errors import DataError
+from vla_kit.errors import DataError, SettingError
 
 __all__ = [
     "Record",
@@ -228,7 +232,8 @@ def trajectory_record(
         speed_mps: Speed now [m/s].
 
     Raises:
-        DataError: If there is no point.
+        DataError: If there is no point, or a number is not finite.
+        SettingError: If `step_s` is not above 0.
 
     Examples:
         >>> record = trajectory_record({"cam_front": "0.jpg"}, [(1.5, 0.0), (3.0, 0.24)], step_s=0.5)
@@ -240,6 +245,12 @@ def trajectory_record(
     """
     if not waypoints:
         raise DataError("waypoints must hold at least one point, got none. Leave the record out.")
+    if not all(math.isfinite(metres) for point in waypoints for metres in point):
+        raise DataError(f"waypoints must be finite, got {list(waypoints)}. Leave the record out.")
+    if not 0 < step_s < math.inf:
+        raise SettingError(f"step_s must be above 0 and finite, got {step_s}. Give the seconds between two points.")
+    if speed_mps is not None and not math.isfinite(speed_mps):
+        raise DataError(f"speed_mps must be finite, got {speed_mps}. Leave it out where it is unknown.")
     known = [f"The car drives {speed_mps:.1f} m/s."] if speed_mps is not None else []
     known += [f"The driver wants to {command}."] if command else []
     asked = (
@@ -251,7 +262,9 @@ def trajectory_record(
 
 
 def write_records(records: Iterable[Record], path: str | Path, *, mode: Literal["w", "a"] = "w") -> int:
-    """Write records to a JSONL file.
+    """Write records to a JSONL file, all of them or none.
+
+    They are written beside the file first, so whatever ends the writing leaves the file as it was.
 
     Args:
         records: As the functions of this module make them.
@@ -260,15 +273,38 @@ def write_records(records: Iterable[Record], path: str | Path, *, mode: Literal[
 
     Returns:
         Records written.
+
+    Raises:
+        SettingError: If `mode` is unknown.
+        DataError: If a record cannot be written as JSON, or the file cannot be written.
     """
-    place = Path(path)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    count = 0
-    with place.open(mode, encoding="utf-8") as file:
-        for record in records:
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
-            count += 1
+    if mode not in ("w", "a"):
+        raise SettingError(f"mode must be 'w' or 'a', got {mode!r}. Use 'w' to replace the file.")
+    place, count = Path(path), 0
+    if place.is_dir():
+        raise DataError(f"path must be a file that can be written, got the folder {path}. Name a file in it.")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        folder = tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}.")
+    except OSError as error:
+        raise DataError(f"path must be a file that can be written, got {path}: {error}. Choose another.") from error
+    with folder:
+        begun = Path(folder.name) / place.name
+        if mode == "a" and place.exists():
+            shutil.copyfile(place, begun)
+        with begun.open("a", encoding="utf-8") as file:
+            for record in records:
+                file.write(_line(record, count))
+                count += 1
+        os.replace(begun, place)
     return count
+
+
+def _line(record: Record, number: int) -> str:
+    try:
+        return json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
+    except (TypeError, ValueError) as error:
+        raise DataError(f"records must be JSON, got record {number}: {error}. Make plain values of it.") from error
 
 
 def _record(pictures: Sequence[Mapping[str, Any]], question: str, answer: str) -> Record:

@@ -1,6 +1,7 @@
 """Images and videos of conversations, out of whatever their records name."""
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,10 @@ from torch import Tensor
 
 from vla_kit.data.conversations.record import PictureSource
 from vla_kit.data.video import open_video
-from vla_kit.errors import DataError
+from vla_kit.errors import DataError, SettingError
 from vla_kit.protocols import Picture
 
-__all__ = ["read_picture", "sampled_frames"]
+__all__ = ["check_sampling", "read_picture", "sampled_frames"]
 
 
 def read_picture(
@@ -35,8 +36,10 @@ def read_picture(
         Pixels with tags.
 
     Raises:
+        SettingError: If `rate_hz` or `max_frames` is out of range.
         DataError: If something is missing or cannot be decoded, or a list of images lacks its rate or changes size.
     """
+    check_sampling(rate_hz=rate_hz, max_frames=max_frames)
     tags: dict[str, Any] = {"view": picture.view, "instant": picture.instant}
     if picture.kind == "image":
         return Picture(pixels=_image(picture.source, root, where), **tags)
@@ -59,6 +62,22 @@ def read_picture(
         most=max_frames,
     )
     return Picture(pixels=decoder.frames(indices), rate_hz=taken_hz, **tags)
+
+
+def check_sampling(*, rate_hz: float, max_frames: int) -> None:
+    """Refuse a rate or a number of frames at which no video can be seen.
+
+    Args:
+        rate_hz: Frames per second to take.
+        max_frames: Most frames.
+
+    Raises:
+        SettingError: If one is out of range.
+    """
+    if not 0 < rate_hz < math.inf:
+        raise SettingError(f"rate_hz must be above 0 and finite, got {rate_hz}. Use 2 as Qwen does.")
+    if max_frames < 1:
+        raise SettingError(f"max_frames must be at least 1, got {max_frames}. Use 16.")
 
 
 def sampled_frames(count: int, *, recorded_hz: float, rate_hz: float, most: int) -> tuple[list[int], float]:
@@ -94,9 +113,9 @@ def _image(source: Any, root: Path, where: str) -> Tensor:  # noqa: ANN401 (what
             return _pixels(source)
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else _path(source, root, where)) as image:
             return _pixels(image)
-    except (OSError, SyntaxError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
+    except DataError:
+        raise
+    except (OSError, EOFError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         shown = f"{len(source)} bytes" if isinstance(source, bytes) else source
         raise DataError(f"{where} must have readable images, got {shown}: {error}. Leave the record out.") from error
 

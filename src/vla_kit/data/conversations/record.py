@@ -1,11 +1,12 @@
 """One conversation of a file, in any of the forms that people write."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
-from vla_kit.errors import DataError
+from vla_kit.errors import DataError, SettingError
 
 __all__ = ["PictureSource", "Turn", "read_record"]
 
@@ -31,6 +32,9 @@ class PictureSource:
         view: Tag of the camera.
         instant: Place in time among the pictures of its message.
         rate_hz: Frames per second: those of a list of images, and those to take of a file.
+
+    Raises:
+        SettingError: If `kind` is unknown, `view` no text, `instant` no number from 0, or `rate_hz` not above 0.
     """
 
     kind: Literal["image", "video"]
@@ -38,6 +42,17 @@ class PictureSource:
     view: str | None = None
     instant: int | None = None
     rate_hz: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("image", "video"):
+            raise SettingError(f"kind must be 'image' or 'video', got {self.kind!r}. Choose one of them.")
+        if self.view is not None and (not isinstance(self.view, str) or not self.view):
+            raise SettingError(f"view must be the tag of a camera, got {self.view!r}. Leave it out for none.")
+        if self.instant is not None and (not isinstance(self.instant, int) or self.instant < 0):
+            raise SettingError(f"instant must be a whole number of at least 0, got {self.instant!r}. Count from 0.")
+        rate = self.rate_hz
+        if rate is not None and not (isinstance(rate, int | float) and 0 < rate < math.inf):
+            raise SettingError(f"rate_hz must be a number above 0, got {rate!r}. Give frames per second.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +100,8 @@ def read_record(record: Mapping[str, Any], *, where: str) -> tuple[Turn, ...]:
         user ['cup.jpg', 'What is it?']
         assistant ['A cup.']
     """
+    if not isinstance(record, Mapping):
+        raise DataError(f"{where} must be an object with messages, got {record!r}. Leave it out.")
     messages = record.get("messages") or record.get("conversations")
     if not isinstance(messages, Sequence) or isinstance(messages, str) or not len(messages):
         raise DataError(
@@ -93,6 +110,8 @@ def read_record(record: Mapping[str, Any], *, where: str) -> tuple[Turn, ...]:
         )
     turns = [_turn(message, where) for message in messages]
     system = record.get("system")
+    if system is not None and not isinstance(system, str):
+        raise DataError(f"{where} must have a text as system, got {system!r}. Correct the record.")
     if system and turns[0].role != "system":
         turns.insert(0, Turn(role="system", content=(system,)))
     turns = _placed(turns, _beside(record), where)
@@ -133,13 +152,16 @@ def _part(part: Any, where: str) -> str | PictureSource:  # noqa: ANN401 (what a
         if kind in known or f"{kind}_url" in known:
             source = known.get(kind, known.get(f"{kind}_url"))
             source = source["url"] if isinstance(source, Mapping) and "url" in source else source
-            return PictureSource(
-                kind=kind,
-                source=source,
-                view=known.get("view"),
-                instant=known.get("instant"),
-                rate_hz=known.get("rate_hz", known.get("fps")),
-            )
+            try:
+                return PictureSource(
+                    kind=kind,
+                    source=source,
+                    view=known.get("view"),
+                    instant=known.get("instant"),
+                    rate_hz=known.get("rate_hz", known.get("fps")),
+                )
+            except SettingError as error:
+                raise DataError(f"{where} must have pictures with right tags: {error}") from error
     if isinstance(known.get("text"), str):
         return str(known["text"])
     raise DataError(f"{where} must have parts with text, image or video, got {part!r}. Leave the record out.")

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import datasets
 
-from vla_kit.data.conversations.pictures import read_picture
+from vla_kit.data.conversations.pictures import check_sampling, read_picture
 from vla_kit.data.conversations.record import Turn, read_record
 from vla_kit.data.conversations.sample import ConversationSample
 from vla_kit.errors import DataError, SettingError
@@ -35,7 +35,7 @@ class ConversationSource:
 
     Raises:
         DataError: If there is no such data set, it is broken or empty.
-        SettingError: If a number is out of range.
+        SettingError: If a number is out of range, or `pictures_root` is no folder.
 
     Examples:
         >>> import tempfile
@@ -58,10 +58,11 @@ class ConversationSource:
         rate_hz: float = 2.0,
         max_frames: int = 16,
     ) -> None:
-        if not 0 < rate_hz < float("inf"):
-            raise SettingError(f"rate_hz must be above 0 and finite, got {rate_hz}. Use 2 as Qwen does.")
-        if max_frames < 1:
-            raise SettingError(f"max_frames must be at least 1, got {max_frames}. Use 16.")
+        check_sampling(rate_hz=rate_hz, max_frames=max_frames)
+        if pictures_root is not None and (not str(pictures_root) or not Path(pictures_root).is_dir()):
+            raise SettingError(
+                f"pictures_root must be a folder, got {str(pictures_root)!r}. Leave it out for that of {path}."
+            )
         self.location = str(path)
         self.name = name or Path(path).stem
         self.rate_hz = rate_hz
@@ -138,7 +139,10 @@ def _open(place: Path, location: str, split: str) -> Any:  # noqa: ANN401 (`data
             "path must be a JSON, JSONL or parquet file, a folder of save_to_disk or an id of the hub, got "
             f"{location}: {str(cause).splitlines()[0]}. Check the path."
         ) from error
-    rows = rows[split] if isinstance(rows, datasets.DatasetDict) else rows
+    if isinstance(rows, datasets.DatasetDict):
+        if split not in rows:
+            raise DataError(f"split must be one of {location}, got {split!r}. Choose from {sorted(rows)}.")
+        rows = rows[split]
     undecoded = {
         name: datasets.Image(decode=False) for name, kind in rows.features.items() if isinstance(kind, datasets.Image)
     }
@@ -153,7 +157,7 @@ def _records(path: str, digest: str) -> Iterator[dict[str, str]]:
         beginning = file.read(1)
         file.seek(0)
         if beginning == "[":
-            records: Iterator[str] = (json.dumps(record, ensure_ascii=False) for record in json.load(file))
+            records: Iterator[str] = (_listed(record, number) for number, record in enumerate(json.load(file)))
         else:
             records = (_checked(line, number) for number, line in enumerate(file, 1) if line.strip())
         found = False
@@ -164,10 +168,19 @@ def _records(path: str, digest: str) -> Iterator[dict[str, str]]:
         raise ValueError("it holds no conversation")  # an empty table has no split, says `datasets`
 
 
+def _listed(record: object, number: int) -> str:
+    """A record of a list as text, if it is an object."""
+    if not isinstance(record, dict):
+        raise ValueError(f"record {number}: it must be an object, got {str(record)[:80]}")
+    return json.dumps(record, ensure_ascii=False)
+
+
 def _checked(line: str, number: int) -> str:
-    """A line, if it is JSON: a broken one is found here, not in the middle of a run."""
+    """A line, if it is a JSON object: a broken one is found here, not in the middle of a run."""
     try:
-        json.loads(line)
+        record = json.loads(line)
     except ValueError as error:
         raise ValueError(f"line {number}: {error}") from error
+    if not isinstance(record, dict):
+        raise ValueError(f"line {number}: it must be an object, got {line.strip()[:80]}")
     return line

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from importlib.metadata import PackageNotFoundError, distribution
+from math import isfinite
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,7 +40,8 @@ class Arm:
         packages: Where `package://` of mesh names leads to; the folder of the model where None.
 
     Raises:
-        SettingError: If the numbers of joints, home and limits differ.
+        SettingError: If a name is empty, a number is not finite or out of range, or the numbers of joints, home and
+            limits differ.
     """
 
     name: str
@@ -57,6 +59,9 @@ class Arm:
     packages: str | None = None
 
     def __post_init__(self) -> None:
+        for key in ("name", "model", "flange", "joints", "packages"):
+            if (value := getattr(self, key)) is not None and not value:
+                raise SettingError(f"{key} must not be empty, got {value!r} for {self.name!r}. Describe the arm.")
         for key in ("home", "max_acceleration", "max_velocity"):
             values = getattr(self, key)
             if values is not None and len(values) != len(self.joints):
@@ -64,6 +69,21 @@ class Arm:
                     f"{key} must hold one number per joint ({len(self.joints)}), got {len(values)}. "
                     f"The joints of {self.name} are {list(self.joints)}."
                 )
+        for key, count in (("radius_m", 2), ("tool_m", 3), ("tool_quaternion_wxyz", 4)):
+            if len(values := getattr(self, key)) != count:
+                raise SettingError(f"{key} must hold {count} numbers, got {values}. Correct it for {self.name}.")
+        for key in ("home", "max_acceleration", "max_velocity", "radius_m", "tool_m", "tool_quaternion_wxyz"):
+            values = getattr(self, key) or ()
+            if not all(isinstance(value, int | float) and isfinite(value) for value in values):
+                raise SettingError(f"{key} must hold finite numbers, got {values}. Correct it for {self.name}.")
+        for key in ("max_acceleration", "max_velocity"):
+            if min(values := getattr(self, key) or (1.0,)) <= 0:
+                raise SettingError(f"{key} must hold limits above 0, got {values}. Correct it for {self.name}.")
+        for joint, value in (self.fixed or {}).items():
+            if not isinstance(value, int | float) or not isfinite(value):
+                raise SettingError(f"fixed must hold finite numbers, got {value!r} for {joint}. Correct it.")
+        if not any(self.tool_quaternion_wxyz):
+            raise SettingError("tool_quaternion_wxyz must turn, got zeros. Use (1, 0, 0, 0) for no turn.")
         if not 0 < self.radius_m[0] < self.radius_m[1]:
             raise SettingError(f"radius_m must rise from above 0, got {self.radius_m}. Give nearest and farthest.")
 
@@ -105,7 +125,10 @@ def find_arm(name: str) -> Arm:
 def _read_arm(path: Path) -> Arm:
     if not path.is_file():
         raise SettingError(f"robots must name files that exist, got {path}. Correct the path.")
-    described = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        described = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingError(f"{path} must be YAML, got: {error}. Correct the file.") from error
     known = {field.name for field in fields(Arm)}
     if not isinstance(described, dict) or not set(described) <= known:
         raise SettingError(f"{path} must hold keys among {sorted(known)}, got {described!r}. Correct the file.")
@@ -117,7 +140,9 @@ def _read_arm(path: Path) -> Arm:
             settings[key] = str(path.parent / settings[key])
     try:
         return Arm(**settings)
-    except TypeError as error:
+    except SettingError as error:
+        raise SettingError(f"{path}: {error}") from error
+    except (TypeError, AttributeError) as error:
         raise SettingError(f"{path} must describe an arm, got: {error}. Add the missing keys.") from error
 
 

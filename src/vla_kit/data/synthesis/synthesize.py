@@ -1,5 +1,6 @@
 """Write the language-action corpus: the verb `vla-kit data synthesize`."""
 
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -79,10 +80,10 @@ def synthesize(
     unknown = [name for name in chosen if name not in TEMPLATES]
     if unknown or not chosen:
         raise SettingError(f"templates must be among {list(TEMPLATES)}, got {list(chosen)}. Choose some of them.")
-    if episodes < 1 or first < 0 or seed < 0 or not rate_hz > 0:
+    if episodes < 1 or first < 0 or seed < 0 or not 0 < rate_hz < math.inf:
         raise SettingError(
-            f"episodes must be at least 1, first and seed at least 0 and rate_hz positive, got {episodes}, {first}, "
-            f"{seed} and {rate_hz}. Correct them."
+            f"episodes must be at least 1, first and seed at least 0, rate_hz above 0 and finite, got {episodes}, "
+            f"{first}, {seed} and {rate_hz}. Correct them."
         )
     if segments not in ("episodes", "frames", "none"):
         raise SettingError(f"segments must be 'episodes', 'frames' or 'none', got {segments!r}. Use 'episodes'.")

@@ -10,6 +10,7 @@ from numpy.random import Generator
 
 from vla_kit.data.synthesis.sentences import DIRECTIONS, PLACES, RELATIONS, VIEWPOINTS, compose, draw_objects
 from vla_kit.data.synthesis.template_names import TemplateName
+from vla_kit.errors import DataError
 
 __all__ = ["DrawnTask", "Grip", "Move", "Subtask", "Workspace", "draw_task"]
 
@@ -17,6 +18,7 @@ _LIFT_M: Final = 0.1
 _GRASP_M: Final = (0.03, 0.08)  # height of a grasp
 _WIDEST_RAD: Final = 0.9  # bearing of objects, to either side
 _APART_M: Final = 0.1  # between objects
+_DRAWS: Final = 10_000  # of points until it is clear that there is no room
 _CLOSED: Final = 0.0
 _OPEN: Final = 1.0
 
@@ -98,6 +100,9 @@ def draw_task(template: TemplateName, workspace: Workspace, rng: Generator) -> D
         template: Kind of task.
         workspace: Where the arm works.
         rng: Draws everything.
+
+    Raises:
+        DataError: If the workspace has no room for the objects of the task.
 
     Examples:
         >>> task = draw_task("push", Workspace(radius_m=(0.35, 0.6), yaw=0.0), np.random.default_rng(0))
@@ -269,11 +274,15 @@ def _place_point(workspace: Workspace, place: tuple[float, float], rng: Generato
 
 def _apart(workspace: Workspace, rng: Generator, number: int) -> list[Float[ndarray, " 2"]]:
     points: list[ndarray] = []
-    while len(points) < number:
+    for _ in range(_DRAWS):
         point = _point(workspace, rng)
         if all(np.linalg.norm(point - other) > _APART_M for other in points):
             points.append(point)
-    return points
+        if len(points) == number:
+            return points
+    raise DataError(
+        f"radius_m must leave room for {number} objects {_APART_M} m apart, got {workspace.radius_m}. Widen it."
+    )
 
 
 def _polar(radius: float, angle: float) -> ndarray:

@@ -246,7 +246,7 @@ def test_a_folder_of_other_settings_or_another_data_set_is_refused(run, write_se
         caption(str(other), OpenAIAnnotator("qwen", base_url=endpoint.url), str(run.folder), camera=TOP)
     path = run.folder / "captions.jsonl"
     path.write_text("{}\n" + path.read_text())
-    with pytest.raises(DataError, match=r"line 1 of .*captions\.jsonl must be a caption, got: a caption must"):
+    with pytest.raises(DataError, match=r"line 1 of .*captions\.jsonl must be a caption, got: data must"):
         CaptionLog(run.folder)
 
 
@@ -365,9 +365,9 @@ def test_empty_episodes_and_dropped_ones_are_left_out(run, tmp_path):
 
 
 def test_prices_and_frame_choices_out_of_range_are_refused():
-    with pytest.raises(SettingError, match="prices must be at least 0, got -1 and 0"):
+    with pytest.raises(SettingError, match="input and output must be prices of at least 0, got -1 and 0"):
         TokenPrices(input=-1, output=0)
-    with pytest.raises(SettingError, match="dense_hz must be above 0, got 0"):
+    with pytest.raises(SettingError, match="dense_hz must be above 0 and finite, got 0"):
         FrameChoice(dense_hz=0)
     with pytest.raises(SettingError, match="most must be at least 2, got 1"):
         FrameChoice(most=1)

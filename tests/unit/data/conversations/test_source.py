@@ -166,7 +166,7 @@ def test_settings_are_checked(tmp_path):
         ConversationSource("x.jsonl", rate_hz=0)
     with pytest.raises(SettingError, match="max_frames must be at least 1"):
         ConversationSource("x.jsonl", max_frames=0)
-    with pytest.raises(SettingError, match="weight must be at least 0, got -1"):
+    with pytest.raises(SettingError, match="weight must be at least 0 and finite, got -1"):
         ConversationSet(path="x", weight=-1)
     with pytest.raises(SettingError, match="num_conversations must be at least 1, got 0"):
         ConversationSet(path="x", num_conversations=0)

@@ -10,6 +10,7 @@ from numpy import ndarray
 
 from vla_kit.data.cleaning.examined_episode import ExaminedEpisode
 from vla_kit.data.cleaning.rule import Measurement
+from vla_kit.data.cleaning.rules._settings import check_channels_exist
 
 __all__ = ["NO_GRIPPER", "gripped", "measure_grips", "tells_to_grasp", "told_count"]
 
@@ -48,13 +49,15 @@ def measure_grips(episode: ExaminedEpisode, channels: Sequence[int] | None) -> M
 
     Returns:
         Rows lowest, highest, changes; columns grippers. None where there is no gripper or no frame.
+
+    Raises:
+        SettingError: If a channel does not exist.
     """
     found = _named(episode) if channels is None else list(channels)
     if not found or not len(episode):
         return None
-    actions = episode.actions[:, [channel for channel in found if channel < episode.actions.shape[1]]]
-    if not actions.shape[1]:
-        return None
+    check_channels_exist(found, episode.actions.shape[1])
+    actions = episode.actions[:, found]
     low, high = actions.min(axis=0), actions.max(axis=0)
     changes = [_changes(track, bottom, top) for track, bottom, top in zip(actions.T, low, high, strict=True)]
     return Measurement(np.stack([low, high, np.array(changes, dtype=np.float64)]), text=episode.instruction_at(0))

@@ -7,6 +7,8 @@ import numpy as np
 
 from vla_kit.data.cleaning.examined_episode import ExaminedEpisode
 from vla_kit.data.cleaning.rule import Judgement, Limit, Measurement
+from vla_kit.data.cleaning.rules._settings import check_count, check_threshold
+from vla_kit.errors import SettingError
 
 __all__ = ["BlankFrames"]
 
@@ -22,6 +24,9 @@ class BlankFrames:
         frames: Frames to look at per episode and camera, spread evenly.
         contrast: An image is blank where the standard deviation of its pixels is below this [0-255].
 
+    Raises:
+        SettingError: If a number is out of range.
+
     Examples:
         >>> BlankFrames().limit.violated_by(0.25)
         True
@@ -33,6 +38,12 @@ class BlankFrames:
     threshold: float = 0.2
     frames: int = 8
     contrast: float = 2.0
+
+    def __post_init__(self) -> None:
+        check_threshold(self.threshold, most=1)
+        check_count("frames", self.frames)
+        if not 0 < self.contrast <= 255:
+            raise SettingError(f"contrast must lie in (0, 255], got {self.contrast}. Use 2.")
 
     @property
     def name(self) -> str:

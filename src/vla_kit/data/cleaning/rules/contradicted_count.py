@@ -8,6 +8,7 @@ import numpy as np
 from vla_kit.data.cleaning.examined_episode import ExaminedEpisode
 from vla_kit.data.cleaning.rule import Judgement, Limit, Measurement
 from vla_kit.data.cleaning.rules._grips import NO_GRIPPER, gripped, measure_grips, told_count
+from vla_kit.data.cleaning.rules._settings import check_channels, check_threshold
 
 __all__ = ["ContradictedCount"]
 
@@ -26,6 +27,9 @@ class ContradictedCount:
         channels: Channels of the actions that are grippers, counted from 0; those with "grip" in their names where
             None.
 
+    Raises:
+        SettingError: If `threshold` is out of range or a channel negative; when measured, if a channel does not exist.
+
     Examples:
         >>> ContradictedCount().limit
         Limit(threshold=1.0, drops='below')
@@ -37,6 +41,10 @@ class ContradictedCount:
 
     threshold: float = 1.0
     channels: Sequence[int] | None = None
+
+    def __post_init__(self) -> None:
+        check_threshold(self.threshold)
+        check_channels(self.channels)
 
     @property
     def name(self) -> str:

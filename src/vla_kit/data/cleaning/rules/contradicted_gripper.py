@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from vla_kit.data.cleaning.examined_episode import ExaminedEpisode
 from vla_kit.data.cleaning.rule import Judgement, Limit, Measurement
 from vla_kit.data.cleaning.rules._grips import NO_GRIPPER, gripped, measure_grips, tells_to_grasp
+from vla_kit.data.cleaning.rules._settings import check_channels, check_threshold
 
 __all__ = ["ContradictedGripper"]
 
@@ -22,6 +23,9 @@ class ContradictedGripper:
         channels: Channels of the actions that are grippers, counted from 0; those with "grip" in their names where
             None.
 
+    Raises:
+        SettingError: If `threshold` is out of range or a channel negative; when measured, if a channel does not exist.
+
     Examples:
         >>> ContradictedGripper(channels=[6]).limit
         Limit(threshold=0.25, drops='below')
@@ -33,6 +37,10 @@ class ContradictedGripper:
 
     threshold: float = 0.25
     channels: Sequence[int] | None = None
+
+    def __post_init__(self) -> None:
+        check_threshold(self.threshold, most=1)
+        check_channels(self.channels)
 
     @property
     def name(self) -> str:

@@ -11,6 +11,8 @@ from numpy import ndarray
 
 from vla_kit.data.cleaning.examined_episode import ExaminedEpisode
 from vla_kit.data.cleaning.rule import Judgement, Limit, Measurement
+from vla_kit.data.cleaning.rules._settings import check_count, check_threshold
+from vla_kit.errors import SettingError
 
 __all__ = ["OPPOSITES", "ContradictedLanguage"]
 
@@ -23,6 +25,7 @@ OPPOSITES: Final = (
 """Words that turn a task into its opposite."""
 
 _CLEAR: Final = 0.4
+_WORD: Final = re.compile(r"[^\W A-Z]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +44,10 @@ class ContradictedLanguage:
     Args:
         threshold: Largest value that stays [0, 1].
         episodes: Fewest episodes of each of the two sentences.
-        opposites: Pairs of words.
+        opposites: Pairs of words in small letters.
+
+    Raises:
+        SettingError: If a number is out of range, or `opposites` are no pairs of such words.
 
     Examples:
         >>> ContradictedLanguage().limit.violated_by(0.7)
@@ -55,6 +61,16 @@ class ContradictedLanguage:
     threshold: float = 0.6
     episodes: int = 5
     opposites: Sequence[Sequence[str]] = OPPOSITES
+
+    def __post_init__(self) -> None:
+        check_threshold(self.threshold, most=1)
+        check_count("episodes", self.episodes)
+        wrong = [pair for pair in self.opposites if len(pair) != 2 or not all(map(_WORD.fullmatch, pair))]
+        if wrong or not self.opposites:
+            shown = wrong[0] if wrong else self.opposites
+            raise SettingError(
+                f"opposites must be pairs of words in small letters, got {shown!r}. Such as [open, close]."
+            )
 
     @property
     def name(self) -> str:

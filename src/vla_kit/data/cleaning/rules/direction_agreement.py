@@ -9,6 +9,7 @@ import numpy as np
 from vla_kit.data.cleaning._following import FOLLOWS, Reference, channel_references, count_agreement, names_of
 from vla_kit.data.cleaning.examined_episode import ExaminedEpisode
 from vla_kit.data.cleaning.rule import Judgement, Limit, Measurement
+from vla_kit.data.cleaning.rules._settings import check_count, check_reference, check_threshold
 
 __all__ = ["DirectionAgreement"]
 
@@ -29,6 +30,9 @@ class DirectionAgreement:
         reference: Meaning of the actions.
         steps: Frames of a move; more than the delay of the controller.
 
+    Raises:
+        SettingError: If a setting is out of range or `reference` unknown.
+
     Examples:
         >>> DirectionAgreement().limit
         Limit(threshold=0.6, drops='below')
@@ -41,6 +45,11 @@ class DirectionAgreement:
     threshold: float = FOLLOWS
     reference: Reference = "auto"
     steps: int = 3
+
+    def __post_init__(self) -> None:
+        check_threshold(self.threshold, most=1)
+        check_reference(self.reference)
+        check_count("steps", self.steps)
 
     @property
     def name(self) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 
 from vla_kit.data.cleaning.examined_episode import ExaminedEpisode
 from vla_kit.data.cleaning.rule import Judgement, Limit, Measurement
+from vla_kit.data.cleaning.rules._settings import check_threshold
 
 __all__ = ["MinimumFrames"]
 
@@ -19,6 +20,9 @@ class MinimumFrames:
         threshold: Fewest frames that stay. It depends on the rate of the data set; `default_rules` knows the numbers
             of ten public sets.
 
+    Raises:
+        SettingError: If `threshold` is negative or not finite.
+
     Examples:
         >>> MinimumFrames(threshold=41).limit.violated_by(40)
         True
@@ -29,6 +33,9 @@ class MinimumFrames:
     """
 
     threshold: float = 10
+
+    def __post_init__(self) -> None:
+        check_threshold(self.threshold)
 
     @property
     def name(self) -> str:

@@ -9,6 +9,8 @@ import numpy as np
 
 from vla_kit.data.cleaning.examined_episode import ExaminedEpisode
 from vla_kit.data.cleaning.rule import Judgement, Limit, Measurement
+from vla_kit.data.cleaning.rules._settings import check_count, check_threshold
+from vla_kit.errors import SettingError
 
 __all__ = ["PLACEHOLDERS", "MissingLanguage"]
 
@@ -29,6 +31,9 @@ class MissingLanguage:
         placeholders: Texts that count as no sentence. A text without any letter always does.
         frames: Frames to look at, spread evenly; sentences of stretches that are shorter may be missed.
 
+    Raises:
+        SettingError: If a number is out of range, or `placeholders` is a single text.
+
     Examples:
         >>> MissingLanguage(placeholders=["do the task"]).limit.violated_by(0.1)
         True
@@ -41,6 +46,12 @@ class MissingLanguage:
     threshold: float = 0.0
     placeholders: Sequence[str] = PLACEHOLDERS
     frames: int = 32
+
+    def __post_init__(self) -> None:
+        check_threshold(self.threshold, most=1)
+        check_count("frames", self.frames)
+        if isinstance(self.placeholders, str):
+            raise SettingError(f"placeholders must be a list of texts, got {self.placeholders!r}. Write it as a list.")
 
     @property
     def name(self) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from vla_kit.data.cleaning._following import names_of
 from vla_kit.data.cleaning.examined_episode import ExaminedEpisode
 from vla_kit.data.cleaning.rule import Judgement, Limit, Measurement
+from vla_kit.data.cleaning.rules._settings import check_channels, check_channels_exist, check_threshold
 
 __all__ = ["StateActionDistance"]
 
@@ -36,6 +37,9 @@ class StateActionDistance:
         threshold: Largest distance that stays. It grows with the root of the number of channels.
         channels: Channels to compare, of action and state alike, without grippers; found where None.
 
+    Raises:
+        SettingError: If `threshold` is out of range or a channel negative; when measured, if a channel does not exist.
+
     Examples:
         >>> StateActionDistance(threshold=0.5, channels=[0, 1, 2]).limit
         Limit(threshold=0.5, drops='above')
@@ -47,6 +51,10 @@ class StateActionDistance:
 
     threshold: float = 0.2
     channels: Sequence[int] | None = None
+
+    def __post_init__(self) -> None:
+        check_threshold(self.threshold)
+        check_channels(self.channels)
 
     @property
     def name(self) -> str:
@@ -69,6 +77,7 @@ class StateActionDistance:
         if state is None or len(actions) < 2 or len(state) != len(actions):
             return None
         size = min(actions.shape[1], state.shape[1])
+        check_channels_exist(self.channels or (), size)
         actions, state = actions[:, :size], state[:, :size]
         extent = np.maximum(actions.max(axis=0), state.max(axis=0)) - np.minimum(actions.min(axis=0), state.min(axis=0))
         deviations = actions.std(axis=0), state.std(axis=0)

@@ -7,6 +7,7 @@ import numpy as np
 
 from vla_kit.data.cleaning.examined_episode import ExaminedEpisode
 from vla_kit.data.cleaning.rule import Judgement, Limit, Measurement
+from vla_kit.data.cleaning.rules._settings import check_threshold
 
 __all__ = ["StaticActions"]
 
@@ -21,6 +22,9 @@ class StaticActions:
         threshold: Smallest standard deviation that stays [native unit]. The default suits rad, m and actions in
             [-1, 1]; give a larger one for degrees or millimetres.
 
+    Raises:
+        SettingError: If `threshold` is negative or not finite.
+
     Examples:
         >>> StaticActions().limit
         Limit(threshold=0.001, drops='below')
@@ -31,6 +35,9 @@ class StaticActions:
     """
 
     threshold: float = 1e-3
+
+    def __post_init__(self) -> None:
+        check_threshold(self.threshold)
 
     @property
     def name(self) -> str:

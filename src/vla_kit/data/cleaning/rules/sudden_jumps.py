@@ -12,6 +12,7 @@ from numpy import ndarray
 from vla_kit.data.cleaning._following import Reference, channel_references, count_agreement, names_of
 from vla_kit.data.cleaning.examined_episode import ExaminedEpisode
 from vla_kit.data.cleaning.rule import Judgement, Limit, Measurement
+from vla_kit.data.cleaning.rules._settings import check_reference, check_threshold
 from vla_kit.errors import SettingError
 
 __all__ = ["SuddenJumps"]
@@ -41,7 +42,7 @@ class SuddenJumps:
         reference: Meaning of the actions; ignored for the state.
 
     Raises:
-        SettingError: If `of` is unknown.
+        SettingError: If `of` or `reference` is unknown, or `threshold` is out of range.
 
     Examples:
         >>> SuddenJumps(of="action", reference="absolute").name
@@ -59,6 +60,8 @@ class SuddenJumps:
     def __post_init__(self) -> None:
         if self.of not in ("state", "action"):
             raise SettingError(f"of must be 'state' or 'action', got {self.of!r}. Choose one of them.")
+        check_threshold(self.threshold, most=1)
+        check_reference(self.reference)
 
     @property
     def name(self) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 
 from vla_kit.data.cleaning.examined_episode import ExaminedEpisode
 from vla_kit.data.cleaning.rule import Judgement, Limit, Measurement
+from vla_kit.data.cleaning.rules._settings import check_threshold
 from vla_kit.errors import DataError
 
 __all__ = ["UnreadableColumns"]
@@ -19,6 +20,9 @@ class UnreadableColumns:
     Args:
         threshold: Largest number that stays.
 
+    Raises:
+        SettingError: If `threshold` is negative or not finite.
+
     Examples:
         >>> UnreadableColumns().limit.violated_by(1)
         True
@@ -28,6 +32,9 @@ class UnreadableColumns:
     """
 
     threshold: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_threshold(self.threshold)
 
     @property
     def name(self) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 
 from vla_kit.data.cleaning.examined_episode import ExaminedEpisode
 from vla_kit.data.cleaning.rule import Judgement, Limit, Measurement
+from vla_kit.data.cleaning.rules._settings import check_threshold
 from vla_kit.errors import DataError, SettingError
 
 __all__ = ["UnreadableFrames"]
@@ -28,7 +29,7 @@ class UnreadableFrames:
             decoding the whole data set costs.
 
     Raises:
-        SettingError: If `frames` is below 2.
+        SettingError: If `frames` is below 2, or `threshold` is out of range.
 
     Examples:
         >>> UnreadableFrames(frames=None).limit
@@ -42,6 +43,7 @@ class UnreadableFrames:
     frames: int | None = 8
 
     def __post_init__(self) -> None:
+        check_threshold(self.threshold, most=1)
         if self.frames is not None and self.frames < 2:
             raise SettingError(f"frames must be at least 2 or None, got {self.frames}. Give 8 to look at a sample.")
 

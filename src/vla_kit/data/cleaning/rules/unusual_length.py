@@ -9,6 +9,7 @@ import numpy as np
 
 from vla_kit.data.cleaning.examined_episode import ExaminedEpisode
 from vla_kit.data.cleaning.rule import Judgement, Limit, Measurement
+from vla_kit.errors import SettingError
 
 __all__ = ["UnusualLength"]
 
@@ -26,6 +27,9 @@ class UnusualLength:
     Args:
         threshold: Largest distance that stays [standard deviations].
 
+    Raises:
+        SettingError: If `threshold` is not above 0 or not finite.
+
     Examples:
         >>> lengths = [100.0] * 9 + [199.0, 2000.0]
         >>> rule = UnusualLength()
@@ -39,6 +43,10 @@ class UnusualLength:
     """
 
     threshold: float = 3.5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold < math.inf:
+            raise SettingError(f"threshold must be above 0 and finite, got {self.threshold}. Use 3.5.")
 
     @property
     def name(self) -> str:
