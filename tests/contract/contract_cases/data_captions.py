@@ -69,7 +69,7 @@ CASES = [
     Case(
         AnnotationUsage,
         lambda folder: {"requests": 1, "retries": 2, "repairs": 3, "input_tokens": 70, "output_tokens": 9},
-        meant={name: ("0",) for name in ("requests", "retries", "repairs", "input_tokens", "output_tokens")},
+        meant=dict.fromkeys(("requests", "retries", "repairs", "input_tokens", "output_tokens"), ("0",)),
     ),
     Case(
         AnnotatorMessage,
@@ -85,7 +85,7 @@ CASES = [
         CaptionMix,
         lambda folder: {"root": "captions", "fine": 1.0, "raw": 2.0, "reviewed": True},
     ),
-    Case(CaptionReviews.read, lambda folder: {"path": make_reviews(folder)}, named={"path": "no such place"}),
+    Case(CaptionReviews.read, lambda folder: {"path": make_reviews(folder)}),
     Case(
         CaptionStages,
         lambda folder: {
@@ -180,7 +180,7 @@ CASES = [
 ]
 WITHOUT_CASE: dict[str, str] = {
     "vla_kit.data.captions.annotator.AnnotatorAnswer": "what a model has said, which `ask` reads and checks",
-    "vla_kit.data.captions.caption_record.CaptionRecord": "filled by CaptionStages; from a file by `parse`, which checks",
+    "vla_kit.data.captions.caption_record.CaptionRecord": "filled by CaptionStages; `parse` checks that of a file",
     "vla_kit.data.captions.caption_reviews.CaptionReview": "made by `of`; from a file by `CaptionReviews.read`",
     "vla_kit.data.captions.caption_reviews.CaptionReviews": "filled by ReviewServer; from a file by `read`",
     "vla_kit.data.captions.fine_caption.CaptionDimensions": "a part that `FineCaption.parse` reads and checks",

@@ -124,8 +124,10 @@ class CaptionLog:
             try:
                 handle = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
                 try:
+                    size = os.fstat(handle).st_size
                     if os.write(handle, line) < len(line):
-                        raise OSError("the disk is full")  # the next run drops the unfinished line
+                        os.ftruncate(handle, size)
+                        raise OSError("the disk is full")
                     os.fsync(handle)
                 finally:
                     os.close(handle)

@@ -96,7 +96,9 @@ class CaptionReviews:
         try:
             data = json.loads(Path(path).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise DataError(f"{path} must be a file of reviews, got: {error}. Run `vla-kit data review`.") from error
+            raise DataError(
+                f"path must be a file of reviews, got {path}: {error}. Run `vla-kit data review`."
+            ) from error
         if not isinstance(data, dict) or data.get("format") != _FORMAT:
             raise DataError(f'{path} must begin with "format": "{_FORMAT}", got none. Run `vla-kit data review`.')
         entries: dict[int, CaptionReview] = {}

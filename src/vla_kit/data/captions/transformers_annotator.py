@@ -28,8 +28,8 @@ class TransformersAnnotator:
         max_tokens: Longest answer [token].
 
     Raises:
-        SettingError: If `max_tokens` is below 1, or `checkpoint`, `device` or `dtype` can be none; when first asked, if
-            the processor has no chat template.
+        SettingError: If `max_tokens` is below 1, or `checkpoint`, `revision`, `device` or `dtype` is none; when first
+            asked, if the processor has no chat template.
 
     Examples:
         ```
@@ -49,6 +49,8 @@ class TransformersAnnotator:
     ) -> None:
         if not checkpoint:
             raise SettingError("checkpoint must be a folder or an id of the hub, got ''. Name a model.")
+        if revision == "":
+            raise SettingError("revision must name one of the hub, got ''. Leave it out for the newest.")
         if max_tokens < 1:
             raise SettingError(f"max_tokens must be at least 1, got {max_tokens}. Use 2048.")
         if dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):

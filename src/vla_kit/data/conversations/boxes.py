@@ -131,8 +131,8 @@ def _sides(scale: BoxScale, size: tuple[int, int] | None) -> tuple[float, float]
     if scale == "pixel":
         if size is None:
             raise SettingError("size must be given for boxes in pixels, got None. Give height and width of the image.")
-        if min(size) < 1:
-            raise SettingError(f"size must be at least 1 by 1, got {size}. Give height and width of the image.")
+        if len(size) != 2 or min(size) < 1:
+            raise SettingError(f"size must be two numbers above 0, got {size}. Give height and width of the image.")
         return float(size[1]), float(size[0])
     if scale not in _SIDES:
         raise SettingError(f"scale must be one of ['pixel', 'unit', 'thousand'], got {scale!r}. Check the spelling.")
