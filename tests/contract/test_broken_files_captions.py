@@ -30,6 +30,7 @@ from vla_kit.data.cleaning import (
     ColumnRoles,
     ContradictedCount,
     ContradictedGripper,
+    ContradictedLanguage,
     Decisions,
     Judgement,
     MinimumFrames,
@@ -45,6 +46,18 @@ from vla_kit.data.synthesis.templates import Workspace, draw_task
 from vla_kit.errors import AnnotatorError, DataError, SettingError
 
 NOISE = bytes(range(255, 0, -1)) * 4
+
+
+URDF = """
+<robot name="gantry">
+  <link name="base"><collision><geometry><mesh filename="base.stl"/></geometry></collision></link>
+  <link name="arm"/><link name="hand"/>
+  <joint name="x" type="prismatic"><parent link="base"/><child link="arm"/><axis xyz="1 0 0"/>
+    <limit lower="-1" upper="1" effort="9" velocity="2"/></joint>
+  <joint name="yaw" type="revolute"><parent link="arm"/><child link="hand"/><axis xyz="0 0 1"/>
+    <limit lower="-4" upper="4" effort="9" velocity="2"/></joint>
+</robot>
+"""
 
 
 def refused(error, text, call, *arguments, **named):
@@ -105,7 +118,7 @@ def test_a_broken_caption_is_named_by_its_line(tmp_path, change, text):
     path = log.folder / "captions.jsonl"
     with path.open("a") as file:
         file.write(json.dumps(log.records[0].plain() | change) + "\n")
-    refused(DataError, rf"line 2 of .*captions\.jsonl must .*{text}", CaptionLog, log.folder)
+    refused(DataError, rf"line 2 of .*captions\.jsonl .*{text}", CaptionLog, log.folder)
 
 
 @pytest.mark.parametrize("line", [b"[1]\n", b"{\n", b"\xff\xfe\n"])
@@ -250,6 +263,11 @@ def test_channels_beyond_those_of_the_data_end_the_run(rule):
         [rule(channels=[0, 9])],
         roles=ROLES,
     )
+
+
+@pytest.mark.parametrize("pair", [("open",), ("Open", "close"), ("put on", "put off"), ("open", "close", "shut")])
+def test_opposites_that_no_sentence_can_hold_are_refused(pair):
+    refused(SettingError, "opposites must be pairs of words in small letters", ContradictedLanguage, opposites=[pair])
 
 
 def test_columns_that_are_not_there_are_refused_before_anything_is_measured():
@@ -445,9 +463,9 @@ def test_a_broken_description_of_an_arm_is_named(tmp_path, content, text):
         b"",
         NOISE,
         MJCF[: len(MJCF) // 2].encode(),
-        b'<robot name="a"><link name="hand"><collision><geometry><mesh filename="no.stl"/></geometry></collision>'
-        b"</link></robot>",
-        b'<robot name="a"><joint name="x" type="revolute"><limit velocity="fast"/></joint></robot>',
+        URDF.replace("base.stl", "no.stl").encode(),
+        URDF.replace('velocity="2"', 'velocity="fast"').encode(),
+        URDF.replace('<child link="hand"/>', "").encode(),
     ],
 )
 def test_a_broken_model_of_an_arm_is_named(tmp_path, content):

@@ -144,8 +144,8 @@ class CaptionLog:
                 record = CaptionRecord.parse(json.loads(text))
             except ValueError as error:  # a DataError is one
                 raise DataError(
-                    f"line {number} of {self._path} must be a caption, got: {error} Remove the line: its episode is "
-                    "captioned again."
+                    f"line {number} of {self._path} must be a caption, got: {str(error).rstrip('.')}. Remove the line: "
+                    "its episode is captioned again."
                 ) from error
             if record.episode >= self.header["num_episodes"]:
                 raise DataError(

@@ -97,7 +97,8 @@ class PromptFolder:
     def _read(self, folder: str | Path) -> None:
         if not folder or not Path(folder).is_dir():
             raise SettingError(
-                f"prompts must be a folder, got {str(folder)!r}. `vla-kit data prompts FOLDER` writes one."
+                f"prompts must be a folder, got {str(folder)!r}. `vla-kit data prompts {folder or 'FOLDER'}` writes "
+                "one."
             )
         paths = sorted(Path(folder).glob("*.txt"))
         if not paths:

@@ -1,7 +1,6 @@
 """Images and videos of conversations, out of whatever their records name."""
 
 import io
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from vla_kit.data.conversations._sampling import check_sampling
 from vla_kit.data.conversations.record import PictureSource
 from vla_kit.data.video import open_video
-from vla_kit.errors import DataError, SettingError
+from vla_kit.errors import DataError
 from vla_kit.protocols import Picture
 
-__all__ = ["check_sampling", "read_picture", "sampled_frames"]
+__all__ = ["read_picture", "sampled_frames"]
 
 
 def read_picture(
@@ -62,22 +62,6 @@ def read_picture(
         most=max_frames,
     )
     return Picture(pixels=decoder.frames(indices), rate_hz=taken_hz, **tags)
-
-
-def check_sampling(*, rate_hz: float, max_frames: int) -> None:
-    """Refuse a rate or a number of frames at which no video can be seen.
-
-    Args:
-        rate_hz: Frames per second to take.
-        max_frames: Most frames.
-
-    Raises:
-        SettingError: If one is out of range.
-    """
-    if not 0 < rate_hz < math.inf:
-        raise SettingError(f"rate_hz must be above 0 and finite, got {rate_hz}. Use 2 as Qwen does.")
-    if max_frames < 1:
-        raise SettingError(f"max_frames must be at least 1, got {max_frames}. Use 16.")
 
 
 def sampled_frames(count: int, *, recorded_hz: float, rate_hz: float, most: int) -> tuple[list[int], float]:

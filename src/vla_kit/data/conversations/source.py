@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import datasets
 
-from vla_kit.data.conversations.pictures import check_sampling, read_picture
+from vla_kit.data.conversations._sampling import check_sampling
+from vla_kit.data.conversations.pictures import read_picture
 from vla_kit.data.conversations.record import Turn, read_record
 from vla_kit.data.conversations.sample import ConversationSample
 from vla_kit.errors import DataError, SettingError

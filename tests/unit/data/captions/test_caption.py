@@ -259,7 +259,7 @@ def test_a_folder_of_other_settings_or_another_data_set_is_refused(run, write_se
         ({"other_cameras": ["left"]}, DataError, "camera must be one of .*, got 'left'"),
         ({"episodes": [3]}, SettingError, r"episodes must lie in \[0, 3\)"),
         ({"rate_hz": 0.0}, SettingError, "rate_hz must be given for .*, got 0.0"),
-        ({"prompts": "no/folder"}, SettingError, "prompts must be a folder, got no/folder"),
+        ({"prompts": "no/folder"}, SettingError, "prompts must be a folder, got 'no/folder'"),
         ({"selection": MotionSelection(share=0.5, gripper=[3])}, SettingError, r"gripper must lie in \[0, 3\), got 3"),
     ],
 )

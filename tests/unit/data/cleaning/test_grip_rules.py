@@ -8,6 +8,7 @@ from vla_kit.data.cleaning.rules._grips import measure_grips, tells_to_grasp, to
 from vla_kit.data.memory_source import MemoryEpisode, MemorySource
 from vla_kit.data.readers.open import open_source
 from vla_kit.data.source import ColumnInfo
+from vla_kit.errors import SettingError
 
 ROLES = ColumnRoles(action=("action",))
 
@@ -114,7 +115,8 @@ def test_without_names_the_channels_are_told(rule):
     assert unknown.judgement.values == (None, None)
     assert unknown.judgement.note.startswith("No channel is named as a gripper.")
     assert judge(rule(channels=[1]), *episodes, kind=MemorySource).judgement.values == (1.0, 0.0)
-    assert judge(rule(channels=[8]), *episodes, kind=MemorySource).judgement.values == (None, None)
+    with pytest.raises(SettingError, match=r"channels must lie in \[0, 3\), got 8"):
+        judge(rule(channels=[8]), *episodes, kind=MemorySource)
 
 
 def test_real_bridge_grasps_where_it_is_told_to(shared_data):

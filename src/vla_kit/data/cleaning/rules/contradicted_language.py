@@ -25,7 +25,6 @@ OPPOSITES: Final = (
 """Words that turn a task into its opposite."""
 
 _CLEAR: Final = 0.4
-_WORD: Final = re.compile(r"[^\W A-Z]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +64,7 @@ class ContradictedLanguage:
     def __post_init__(self) -> None:
         check_threshold(self.threshold, most=1)
         check_count("episodes", self.episodes)
-        wrong = [pair for pair in self.opposites if len(pair) != 2 or not all(map(_WORD.fullmatch, pair))]
+        wrong = [pair for pair in self.opposites if len(pair) != 2 or not all(map(_is_small, pair))]
         if wrong or not self.opposites:
             shown = wrong[0] if wrong else self.opposites
             raise SettingError(
@@ -136,6 +135,11 @@ class ContradictedLanguage:
                     if opposite in groups:
                         pairs.add((min(sentence, opposite), max(sentence, opposite)))
         return sorted(pairs)
+
+
+def _is_small(word: str) -> bool:
+    """Whether it is one word, as sentences are compared: in small letters."""
+    return re.fullmatch(r"\w+", word) is not None and word == word.lower()
 
 
 def _share_of_distance(
