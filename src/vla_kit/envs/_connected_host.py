@@ -1,5 +1,6 @@
 """A host at the other end of a connection, whoever holds the environment there: see `_worker`."""
 
+import math
 import pickle
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -25,12 +26,12 @@ class ConnectedHost(ABC):
         timeout_s: Longest time that one call may take [s]. Making the environment has five minutes.
 
     Raises:
-        SettingError: If `timeout_s` is not positive.
+        SettingError: If `timeout_s` is not positive and finite.
     """
 
     def __init__(self, *, timeout_s: float) -> None:
-        if not timeout_s > 0:
-            raise SettingError(f"timeout_s must be above 0, got {timeout_s}. Use 60.")
+        if not 0 < timeout_s < math.inf:
+            raise SettingError(f"timeout_s must be above 0 and finite, got {timeout_s}. Use 60.")
         self.timeout_s = timeout_s
         self._pipe: Connection[Any, Any] | None = None
         self._recipe: bytes | None = None

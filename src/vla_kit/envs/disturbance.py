@@ -1,5 +1,6 @@
 """Noise on executed actions: a recorder shakes the robot, so that demonstrations cover the way back."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,16 +45,16 @@ class Disturbance:
     kick_steps: int = 3
 
     def __post_init__(self) -> None:
-        if not self.sigmas or min(self.sigmas) < 0:
+        if not self.sigmas or not all(0 <= sigma < math.inf for sigma in self.sigmas):
             raise SettingError(
-                f"sigmas must be one or more numbers >= 0, got {self.sigmas}. Use (0.0,) for clean data."
+                f"sigmas must be one or more finite numbers >= 0, got {self.sigmas}. Use (0.0,) for clean data."
             )
         if not self.channels:
             raise SettingError("channels must have one entry per action channel, got (). Use False for grippers.")
         if not 0 <= self.kick_chance <= 1:
             raise SettingError(f"kick_chance must lie in [0, 1], got {self.kick_chance}. It is a chance per decision.")
-        if self.kick_sigma < 0:
-            raise SettingError(f"kick_sigma must be >= 0, got {self.kick_sigma}. Use 0 for no kicks.")
+        if not 0 <= self.kick_sigma < math.inf:
+            raise SettingError(f"kick_sigma must be >= 0 and finite, got {self.kick_sigma}. Use 0 for no kicks.")
         if self.kick_steps < 1:
             raise SettingError(f"kick_steps must be >= 1, got {self.kick_steps}. Set kick_chance to 0 for no kicks.")
 

@@ -11,7 +11,16 @@ from jaxtyping import Float, UInt8
 
 from vla_kit.envs.collect import collect_episode
 from vla_kit.envs.navigation import NavigationTrace, navigation_trace
-from vla_kit.envs.protocol import Action, Expert, Pictures, PolicyEnv, SimulationError, State, robot_state
+from vla_kit.envs.protocol import (
+    Action,
+    Expert,
+    Pictures,
+    PolicyEnv,
+    SimulationError,
+    State,
+    check_seed,
+    robot_state,
+)
 from vla_kit.envs.random_policy import random_actions
 
 __all__ = [
@@ -190,12 +199,15 @@ class RandomActor:
 
     Args:
         env: Gives the limits.
-        seed: Of the draws.
+        seed: Of the draws, in [0, 2**32).
+
+    Raises:
+        SettingError: If the seed lies outside.
     """
 
     def __init__(self, env: PolicyEnv, seed: int) -> None:
         self._limits = env.action_low, env.action_high
-        self._seed = seed
+        self._seed = check_seed(seed)
         self.reset()
 
     def reset(self) -> None:

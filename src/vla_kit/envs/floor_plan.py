@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from jaxtyping import Float
 
-from vla_kit.errors import SettingError
+from vla_kit.errors import SettingError, ShapeError
 
 __all__ = ["Disc", "Door", "FloorPlan", "Room", "ShortestPaths", "shared_wall"]
 
@@ -38,7 +38,7 @@ class Room:
         north: Largest y [m].
 
     Raises:
-        SettingError: If it has no area.
+        SettingError: If it has no finite area.
 
     Examples:
         >>> Room(west=0, east=4, south=0, north=2).middle
@@ -51,8 +51,8 @@ class Room:
     north: float
 
     def __post_init__(self) -> None:
-        if not (self.west < self.east and self.south < self.north):
-            raise SettingError(f"a room must have an area, got {self}. Exchange its sides.")
+        if not (-math.inf < self.west < self.east < math.inf and -math.inf < self.south < self.north < math.inf):
+            raise SettingError(f"a room must have a finite area above 0, got {self}. Exchange its sides.")
 
     @property
     def middle(self) -> tuple[float, float]:
@@ -68,11 +68,22 @@ class Door:
         rooms: Their numbers in the plan.
         place: Middle of the opening: x in a wall that runs east, y in one that runs north [m].
         width: Of the opening [m].
+
+    Raises:
+        SettingError: If `rooms` are not two different numbers, `place` is not finite, or there is no width.
     """
 
     rooms: tuple[int, int]
     place: float
     width: float
+
+    def __post_init__(self) -> None:
+        if len(self.rooms) != 2 or self.rooms[0] == self.rooms[1] or min(self.rooms) < 0:
+            raise SettingError(f"rooms must be the numbers of two rooms, got {self.rooms}. Count them from 0.")
+        if not math.isfinite(self.place):
+            raise SettingError(f"place must be finite, got {self.place}. Give metres along the wall.")
+        if not 0 < self.width < math.inf:
+            raise SettingError(f"width must be above 0 and finite, got {self.width}. Give metres.")
 
     @property
     def span(self) -> tuple[float, float]:
@@ -88,11 +99,21 @@ class Disc:
         x: Of its middle [m].
         y: Of its middle [m].
         radius: Of its foot [m].
+
+    Raises:
+        SettingError: If a number is not finite, or there is no radius.
     """
 
     x: float
     y: float
     radius: float
+
+    def __post_init__(self) -> None:
+        for name, value in (("x", self.x), ("y", self.y)):
+            if not math.isfinite(value):
+                raise SettingError(f"{name} must be finite, got {value}. Give metres.")
+        if not 0 < self.radius < math.inf:
+            raise SettingError(f"radius must be above 0 and finite, got {self.radius}. Give metres.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +126,7 @@ class FloorPlan:
         discs: Objects.
 
     Raises:
-        SettingError: If a door joins rooms that share no wall, or reaches beyond it.
+        SettingError: If there is no room, or a door is of rooms that are not there or share no wall, or reaches beyond it.
 
     Examples:
         >>> plan = FloorPlan([Room(west=0, east=4, south=0, north=4)])
@@ -118,7 +139,13 @@ class FloorPlan:
     discs: Sequence[Disc] = ()
 
     def __post_init__(self) -> None:
+        if not self.rooms:
+            raise SettingError("rooms must hold at least one room, got none. Draw one.")
         for door in self.doors:
+            if max(door.rooms) >= len(self.rooms):
+                raise SettingError(
+                    f"rooms of a door must be numbers below {len(self.rooms)}, got {door}. Count the rooms from 0."
+                )
             _, _, low, high = shared_wall(self.rooms[door.rooms[0]], self.rooms[door.rooms[1]])
             if not low <= door.span[0] < door.span[1] <= high:
                 raise SettingError(
@@ -184,7 +211,9 @@ class ShortestPaths:
         radius: Obstacles are inflated by so much: the robot's own, and a margin [m].
 
     Raises:
-        SettingError: If the goal lies in no room, or further than 60 cm from where the robot can stand.
+        ShapeError: If the goal is no point.
+        SettingError: If the goal lies in no room, or further than 60 cm from where the robot can stand, or `radius` is
+            negative or not finite.
 
     Examples:
         >>> plan = FloorPlan([Room(west=0, east=5, south=0, north=5)])
@@ -194,6 +223,12 @@ class ShortestPaths:
 
     def __init__(self, plan: FloorPlan, goal: Point, *, radius: float) -> None:
         self._plan, self._goal, self._radius = plan, np.asarray(goal, dtype=np.float64), radius
+        if self._goal.shape != (2,):
+            raise ShapeError(f"goal must have the shape (2,), got {self._goal.shape}. Give x and y.")
+        if not np.isfinite(self._goal).all():
+            raise SettingError(f"goal must be finite, got {self._goal.tolist()}. Give x and y [m].")
+        if not 0 <= radius < math.inf:
+            raise SettingError(f"radius must be at least 0 and finite, got {radius}. Give metres.")
         west, south = min(room.west for room in plan.rooms), min(room.south for room in plan.rooms)
         east, north = max(room.east for room in plan.rooms), max(room.north for room in plan.rooms)
         self._origin = np.array([west, south])

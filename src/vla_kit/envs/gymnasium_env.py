@@ -3,6 +3,7 @@
 Needs `pip install 'vla-kit[gymnasium]'` and whatever brings the environment.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -91,13 +92,21 @@ class GymnasiumEnv:
     ) -> None:
         if not views:
             raise SettingError("views must name at least one picture, got none. Write view tag: place.")
+        places = {"success": success, "state": state, **{f"views[{tag!r}]": place for tag, place in views.items()}}
+        for name, word in {"embodiment": embodiment, **places}.items():
+            if word == "":
+                raise SettingError(f"{name} must not be empty, got ''. Name the robot, and places such as info.is_success.")
         if bool(sentences) == bool(instruction):
             raise SettingError(
                 f"sentences or instruction must be given, and not both, got {list(sentences)} and {instruction!r}. "
                 "Write sentences where the environment has none."
             )
-        if not rate_hz > 0:
-            raise SettingError(f"rate_hz must be above 0, got {rate_hz}. Use that of the training data.")
+        if not 0 < rate_hz < math.inf:
+            raise SettingError(f"rate_hz must be above 0 and finite, got {rate_hz}. Use that of the training data.")
+        if not math.isfinite(success_from):
+            raise SettingError(f"success_from must be finite, got {success_from}. Use 1 for a boolean.")
+        if max_steps is not None and max_steps < 1:
+            raise SettingError(f"max_steps must be at least 1, got {max_steps}. Leave it out for the limit of {id}.")
         given = dict(settings or {})
         if _RENDER in views.values():
             given.setdefault("render_mode", "rgb_array")
@@ -108,9 +117,13 @@ class GymnasiumEnv:
                 f"id must be a registered environment, got {id!r} ({error}). Install it, or put its module before the "
                 "name: module:Name-v0."
             ) from error
+        except TypeError as error:
+            raise SettingError(
+                f"settings must be arguments of {id}, got {given} ({error}). Look them up in its documentation."
+            ) from error
         limit = max_steps or getattr(self._env.spec, "max_episode_steps", None)
-        if limit is None or limit < 1:
-            raise SettingError(f"max_steps must be at least 1 where {id} has no limit of its own, got {max_steps}.")
+        if limit is None:
+            raise SettingError(f"max_steps must be at least 1 where {id} has no limit of its own, got None. Set it.")
         self._low, self._high = _limits(self._env.action_space, id)
         self._dtype = self._env.action_space.dtype
         self._id, self._embodiment, self._views, self._rate_hz = id, embodiment, dict(views), float(rate_hz)

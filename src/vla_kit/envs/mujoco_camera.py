@@ -8,6 +8,7 @@ the camera before anything else renders the model, and do not compare its pictur
 """
 
 import atexit
+import math
 import weakref
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -64,7 +65,7 @@ class FreeCamera:
         show_sites: Whether MuJoCo sites (goal markers) are drawn.
 
     Raises:
-        SettingError: If `image_size` is not positive.
+        SettingError: If `image_size` or `distance` is not positive, or a number is not finite.
 
     Examples:
         >>> import mujoco
@@ -102,11 +103,22 @@ class FreeCamera:
 
     @property
     def place(self) -> CameraPlace:
-        """Where the camera is and looks; may be set at any time."""
+        """Where the camera is and looks; may be set at any time.
+
+        Raises:
+            SettingError: If `distance` is not positive, or a number is not finite.
+        """
         return self._place
 
     @place.setter
     def place(self, place: CameraPlace) -> None:
+        if len(place.lookat) != 3 or not np.isfinite(place.lookat).all():
+            raise SettingError(f"lookat must be three finite numbers, got {place.lookat}. Give x, y and z [m].")
+        if not 0 < place.distance < math.inf:
+            raise SettingError(f"distance must be above 0 and finite, got {place.distance}. Give metres.")
+        for name in ("azimuth", "elevation"):
+            if not math.isfinite(getattr(place, name)):
+                raise SettingError(f"{name} must be finite, got {getattr(place, name)}. Give degrees.")
         self._place = place
         self._camera.lookat[:] = place.lookat
         self._camera.distance, self._camera.azimuth, self._camera.elevation = place[1:]
@@ -160,7 +172,7 @@ class ModelCameras:
         hidden_groups: Groups of geoms that are not drawn, such as collision shapes.
 
     Raises:
-        SettingError: If `image_size` is not positive, or the model has no such camera.
+        SettingError: If `image_size` is not positive, there is no name, or the model has no such camera.
 
     Examples:
         >>> import mujoco
@@ -183,6 +195,8 @@ class ModelCameras:
         names: Mapping[str, str],
         hidden_groups: Sequence[int] = (),
     ) -> None:
+        if not names:
+            raise SettingError("names must hold at least one camera, got none. Write view tag: name in the model.")
         there = [model.camera(index).name for index in range(model.ncam)]
         for name in names.values():
             if name not in there:

@@ -45,7 +45,7 @@ class InProcesses:
         timeout_s: Longest time that a chunk of actions may take [s].
 
     Raises:
-        SettingError: If `timeout_s` is not positive.
+        SettingError: If `timeout_s` is not positive and finite.
 
     Examples:
         >>> len(InProcesses(timeout_s=30).open_hosts(2))
@@ -71,7 +71,7 @@ class OnServers:
 
     Raises:
         SettingError: If there is no server, an address is no `host:port`, the file holds no key, or `timeout_s` is not
-            positive.
+            positive and finite.
     """
 
     def __init__(self, addresses: Sequence[str], *, key_file: str, timeout_s: float = 60.0) -> None:

@@ -3,6 +3,7 @@
 Needs `pip install 'vla-kit[ray]'`.
 """
 
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -35,12 +36,12 @@ class OnRay:
 
     Raises:
         MissingExtraError: On import, if Ray is not installed.
-        SettingError: If `cores` is negative, or `timeout_s` is not positive.
+        SettingError: If `address` is empty, or a number is out of range.
     """
 
     def __init__(self, address: str = "local", *, cores: float = 0.25, timeout_s: float = 60.0) -> None:
-        if not cores >= 0:
-            raise SettingError(f"cores must be at least 0, got {cores}. Give the cores of an environment.")
+        if not address:
+            raise SettingError("address must be local or that of a cluster, got ''. Use local to start Ray here.")
         RayEnv(cores=cores, timeout_s=timeout_s)
         self.address = address
         self.cores = cores
@@ -64,11 +65,13 @@ class RayEnv(ConnectedHost):
             minutes.
 
     Raises:
-        SettingError: If `timeout_s` is not positive.
+        SettingError: If `cores` is negative or not finite, or `timeout_s` is not positive and finite.
     """
 
     def __init__(self, *, cores: float = 0.25, timeout_s: float = 60.0) -> None:
         super().__init__(timeout_s=timeout_s)
+        if not 0 <= cores < math.inf:
+            raise SettingError(f"cores must be at least 0 and finite, got {cores}. Give the cores of an environment.")
         self.cores = cores
         self._actor: Any = None
 

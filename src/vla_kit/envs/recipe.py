@@ -39,7 +39,8 @@ class EnvRecipe:
             inspect.signature(self._find()).bind(**self.init_args)
         except TypeError as error:
             raise SettingError(
-                f"init_args must be the arguments of {self.class_path}, got {dict(self.init_args)}: {error}."
+                f"init_args must be the arguments of {self.class_path}, got {dict(self.init_args)}: {error}. Look "
+                "them up in its documentation."
             ) from error
 
     @classmethod
@@ -60,7 +61,10 @@ class EnvRecipe:
                 f"envs must hold blocks of class_path and init_args, got {dict(block)}. Name a class such as "
                 "vla_kit.envs.gymnasium_env.GymnasiumEnv."
             )
-        return cls(class_path=str(block["class_path"]), init_args=dict(block.get("init_args") or {}))
+        given = block.get("init_args") or {}
+        if not isinstance(given, Mapping):
+            raise SettingError(f"init_args must be a mapping, got {given!r}. Write name: value.")
+        return cls(class_path=str(block["class_path"]), init_args=dict(given))
 
     def __call__(self) -> PolicyEnv:
         """Make one."""

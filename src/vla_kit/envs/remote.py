@@ -37,7 +37,7 @@ class RemoteEnv(ConnectedHost):
         timeout_s: Longest time that one call may take [s]. Making the environment has five minutes.
 
     Raises:
-        SettingError: If `address` is no `host:port`, or `timeout_s` is not positive.
+        SettingError: If `address` is no `host:port`, or `timeout_s` is not positive and finite.
     """
 
     def __init__(self, address: str, *, key: bytes, timeout_s: float = 60.0) -> None:
@@ -101,8 +101,13 @@ def serve_envs(
         address: `host:port` to listen on; the default serves this machine alone. Port 0 takes a free one.
         max_envs: Environments at a time; further connections are closed.
         on_ready: Called with the address, once connections are taken.
+
+    Raises:
+        SettingError: If the file holds no key, `address` is no `host:port` or not free, or `max_envs` is below 1.
     """
     key = read_key(key_file)
+    if max_envs < 1:
+        raise SettingError(f"max_envs must be at least 1, got {max_envs}. Count environments.")
     running: list[Popen[bytes]] = []
     lock = threading.Lock()
 
@@ -131,7 +136,7 @@ def serve_envs(
 
 def _parsed(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65535:
+    if not host or not port.isdecimal() or int(port) > 65535:
         raise SettingError(f"address must be host:port, got {address!r}. Write it such as 10.0.0.7:7010.")
     return host, int(port)
 

@@ -38,7 +38,7 @@ class EnvTask:
             in the direction alone.
 
     Raises:
-        SettingError: If there is no sentence.
+        SettingError: If there is no sentence or no view, or a text is empty.
 
     Examples:
         >>> find_task("metaworld/faucet-open").instruction(0)
@@ -55,8 +55,16 @@ class EnvTask:
     shares_scene_with: str | None = None
 
     def __post_init__(self) -> None:
+        for name in ("name", "simulator_id", "embodiment", "shares_scene_with"):
+            if getattr(self, name) == "":
+                raise SettingError(f"{name} must not be empty, got ''. Names look like metaworld/faucet-open.")
         if not self.sentences:
             raise SettingError(f"sentences must hold at least one sentence, got none for {self.name!r}. Write some.")
+        for name in ("sentences", "held_out"):
+            if not all(sentence.strip() for sentence in getattr(self, name)):
+                raise SettingError(f"{name} must be words, got an empty one for {self.name!r}. Drop it.")
+        if not self.view_tags:
+            raise SettingError(f"view_tags must hold at least one camera, got none for {self.name!r}. Name it.")
 
     def instruction(self, seed: int) -> str:
         """Draw the sentence of an episode.

@@ -34,7 +34,7 @@ class EnvWorker(ConnectedHost):
             minutes.
 
     Raises:
-        SettingError: If `timeout_s` is not positive.
+        SettingError: If `timeout_s` is not positive and finite.
 
     Examples:
         >>> from functools import partial
@@ -103,7 +103,7 @@ def env_workers(count: int, *, timeout_s: float = 60.0) -> Iterator[list[EnvWork
         The workers, each without an environment yet.
 
     Raises:
-        SettingError: If `count` is below 1 or `timeout_s` is not positive.
+        SettingError: If `count` is below 1 or `timeout_s` is not positive and finite.
     """
     if count < 1:
         raise SettingError(f"count must be at least 1, got {count}. Start a process at least.")

@@ -51,11 +51,11 @@ def test_prefix_does_not_depend_on_what_the_caller_does_later():
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"sigmas": ()}, "sigmas must be one or more numbers >= 0"),
-        ({"sigmas": (-0.1,)}, "sigmas must be one or more numbers >= 0"),
+        ({"sigmas": ()}, "sigmas must be one or more finite numbers >= 0"),
+        ({"sigmas": (-0.1,)}, "sigmas must be one or more finite numbers >= 0"),
         ({"channels": ()}, "channels must have one entry per action channel"),
         ({"kick_chance": 1.5}, r"kick_chance must lie in \[0, 1\], got 1.5"),
-        ({"kick_sigma": -1.0}, "kick_sigma must be >= 0"),
+        ({"kick_sigma": -1.0}, "kick_sigma must be >= 0 and finite"),
         ({"kick_steps": 0}, "kick_steps must be >= 1"),
     ],
 )

@@ -66,7 +66,7 @@ def test_closed_rooms_cannot_be_reached():
 
 
 def test_what_does_not_fit_is_refused():
-    with pytest.raises(SettingError, match="a room must have an area"):
+    with pytest.raises(SettingError, match="a room must have a finite area above 0"):
         Room(west=1, east=1, south=0, north=1)
     with pytest.raises(SettingError, match=r"a door must lie within the wall of its rooms, \[0, 4\]"):
         two_rooms(place=3.8)

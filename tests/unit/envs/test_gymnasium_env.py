@@ -124,7 +124,7 @@ def test_it_is_evaluated_in_workers_as_any_other():
         ({"views": {}}, SettingError, "views must name at least one picture"),
         ({"sentences": []}, SettingError, "sentences or instruction must be given"),
         ({"instruction": "info.task"}, SettingError, "sentences or instruction must be given, and not both"),
-        ({"rate_hz": 0}, SettingError, "rate_hz must be above 0, got 0"),
+        ({"rate_hz": 0}, SettingError, "rate_hz must be above 0 and finite, got 0"),
         ({"settings": {"discrete": True}}, SettingError, "must be one bounded row of numbers, got Discrete"),
     ],
 )

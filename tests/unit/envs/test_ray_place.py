@@ -43,7 +43,7 @@ def test_an_actor_that_fails_or_dies_is_told_and_replaced():
 def test_refuses_settings():
     from vla_kit.envs.ray_place import OnRay
 
-    with pytest.raises(SettingError, match="cores must be at least 0, got -1"):
+    with pytest.raises(SettingError, match="cores must be at least 0 and finite, got -1"):
         OnRay(cores=-1)
-    with pytest.raises(SettingError, match="timeout_s must be above 0, got 0"):
+    with pytest.raises(SettingError, match="timeout_s must be above 0 and finite, got 0"):
         OnRay(timeout_s=0)

@@ -172,5 +172,5 @@ def test_refuses_settings(tmp_path):
     for path, size in ((tmp_path / "short", 5), (tmp_path / "none", 0)):
         with pytest.raises(SettingError, match=f"key_file must hold at least 16 bytes, got {size}"):
             read_key(path)
-    with pytest.raises(SettingError, match="timeout_s must be above 0, got 0"):
+    with pytest.raises(SettingError, match="timeout_s must be above 0 and finite, got 0"):
         InProcesses(timeout_s=0)

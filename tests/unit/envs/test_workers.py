@@ -182,7 +182,7 @@ def test_refuses(host):
         host.result()
     with pytest.raises(SettingError, match="count must be at least 1, got 0"), env_workers(0):
         pass
-    with pytest.raises(SettingError, match="timeout_s must be above 0, got 0"):
+    with pytest.raises(SettingError, match="timeout_s must be above 0 and finite, got 0"):
         EnvWorker(timeout_s=0)
     with pytest.raises(SettingError, match="make_env must be picklable for a worker process"):
         EnvWorker().give(lambda: LineEnv())
