@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-import yaml
 from jsonargparse import auto_cli
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -22,6 +21,7 @@ from vla_kit.embodiment import History
 from vla_kit.envs import EnvRecipe
 from vla_kit.errors import SettingError, VLAKitError
 from vla_kit.policy.place import local_policy
+from vla_kit.training._config_file import read_config
 from vla_kit.training.atomic_checkpoint import AtomicCheckpointIO
 from vla_kit.training.final_checkpoint import FinalCheckpoint
 from vla_kit.training.finite_gradients import FiniteGradients
@@ -161,8 +161,8 @@ def _module_class(args: Sequence[str]) -> type[VLAModule]:
     """Class that the last file or argument names as `module`; `VLAModule` where none does."""
     found = _MODULE
     for path in _config_files(args):
-        content: Any = yaml.safe_load(Path(path).read_text(encoding="utf-8")) if Path(path).is_file() else None
-        found = content.get("module", found) if isinstance(content, dict) else found
+        if Path(path).is_file():  # else it may be the text itself; the parser knows
+            found = read_config(path).get("module", found)
     for flag, value in pairwise([*args, ""]):
         if flag == "--module":
             found = value

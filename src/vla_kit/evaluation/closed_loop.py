@@ -1,5 +1,6 @@
 """Success in closed loop while a run trains: the number that a loss does not tell."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
@@ -10,13 +11,13 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from vla_kit.embodiment import History
-from vla_kit.envs import EnvHost, env_workers
+from vla_kit.envs import EnvHost, EnvWorker, env_workers
 from vla_kit.errors import SettingError
 from vla_kit.evaluation.rollout import evaluate
 from vla_kit.evaluation.seeds import evaluation_seeds
 from vla_kit.evaluation.table import SuccessCount
 from vla_kit.evaluation.task import EvaluationTask, registered_task
-from vla_kit.policy import Policy
+from vla_kit.policy import ChunkExecutor, Policy
 
 __all__ = ["ClosedLoop", "undisturbed"]
 
@@ -66,9 +67,17 @@ class ClosedLoop(Callback):
     ) -> None:
         if not tasks:
             raise SettingError("tasks must name at least one task, got none. Name one such as metaworld/reach.")
-        for name, value, least in (("every_n_steps", every_n_steps, 1), ("workers", workers, 0)):
+        for name, value, least in (
+            ("every_n_steps", every_n_steps, 1),
+            ("episodes", episodes, 1),
+            ("workers", workers, 0),
+        ):
             if value < least:
                 raise SettingError(f"{name} must be at least {least}, got {value}. Raise it.")
+        if not 0 <= temperature < math.inf:
+            raise SettingError(f"temperature must be at least 0 and finite, got {temperature}. Use 1.0.")
+        ChunkExecutor(replan_every=replan_every)
+        EnvWorker(timeout_s=timeout_s)
         self.tasks: list[EvaluationTask] = [registered_task(task, image_size=image_size) for task in tasks]
         self.every_n_steps = every_n_steps
         self.seeds = evaluation_seeds(episodes, offset=_OFFSET)

@@ -10,7 +10,7 @@ from typing import Any
 import vla_kit
 from vla_kit.data.fingerprint import fingerprint_files
 from vla_kit.embodiment import History
-from vla_kit.envs import EnvHost, EnvRecipe, PolicyEnv, env_workers
+from vla_kit.envs import EnvHost, EnvRecipe, EnvWorker, PolicyEnv, env_workers
 from vla_kit.errors import SettingError
 from vla_kit.evaluation.episode_log import EpisodeLog
 from vla_kit.evaluation.report import write_report
@@ -18,6 +18,7 @@ from vla_kit.evaluation.rollout import ChunkPolicy
 from vla_kit.evaluation.suite import evaluate_tasks
 from vla_kit.evaluation.table import EvaluationTable
 from vla_kit.evaluation.task import own_task, registered_task
+from vla_kit.policy import ChunkExecutor
 
 __all__ = ["evaluate_into", "fingerprint_policy"]
 
@@ -90,8 +91,17 @@ def evaluate_into(
     """
     if not (tasks or envs):
         raise SettingError("tasks or envs must name something, got neither. Name a task such as metaworld/reach.")
-    if workers < 0:
-        raise SettingError(f"workers must be at least 0, got {workers}. 0 runs in this process.")
+    for name, value, least in (
+        ("episodes", episodes, 1),
+        ("baseline_episodes", baseline_episodes, 0),
+        ("workers", workers, 0),
+        ("image_size", image_size, 1),
+        ("record", record, 0),
+    ):
+        if value < least:
+            raise SettingError(f"{name} must be at least {least}, got {value}. Raise it.")
+    ChunkExecutor(replan_every=replan_every)
+    EnvWorker(timeout_s=timeout_s)
     known = [registered_task(task, image_size=image_size, shifts=shifts) for task in tasks]
     known += [own_task(make_env) for make_env in envs]
     log = EpisodeLog(

@@ -7,6 +7,8 @@ from html import escape
 from pathlib import Path
 from typing import Final
 
+from vla_kit.errors import DataError
+
 __all__ = ["draw_curves", "read_curve"]
 
 Curve = Sequence[tuple[int, float]]
@@ -31,6 +33,9 @@ def read_curve(folder: str | Path, key: str) -> list[tuple[int, float]]:
     Returns:
         (step, value) in the order of steps; empty where nothing was logged.
 
+    Raises:
+        DataError: If a file is no table of numbers.
+
     Examples:
         >>> read_curve("no/such/run", "train/loss")
         []
@@ -38,9 +43,15 @@ def read_curve(folder: str | Path, key: str) -> list[tuple[int, float]]:
     values: dict[int, float] = {}
     for path in sorted(Path(folder).rglob("metrics.csv"), key=lambda found: found.stat().st_mtime):
         with path.open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                if row.get(key) and row.get("step"):
-                    values[int(row["step"])] = float(row[key])
+            rows = csv.DictReader(file)
+            try:
+                for row in rows:
+                    if row.get(key) and row.get("step"):
+                        values[int(row["step"])] = float(row[key])
+            except (ValueError, csv.Error) as error:  # ValueError is that of a number and of UTF-8
+                raise DataError(
+                    f"line {rows.line_num} of {path} must hold numbers under step and {key}, got {error}. Remove it."
+                ) from error
     return sorted(values.items())
 
 

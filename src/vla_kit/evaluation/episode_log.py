@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from vla_kit.data.video_pyav import PyAVDecoder
 from vla_kit.data.whole_file import write_atomically
@@ -15,6 +15,10 @@ from vla_kit.evaluation.video import encode_mp4
 from vla_kit.metrics import NavigationEpisode
 
 __all__ = ["EpisodeLog"]
+
+_KEYS: Final = frozenset(
+    ("task", "trial", "seed", "success", "error", "steps", "embodiment", "instruction", "video", "seconds")
+)
 
 
 class EpisodeLog:
@@ -29,8 +33,9 @@ class EpisodeLog:
             and the number of episodes are no part of it: more of both may be asked for later.
 
     Raises:
-        SettingError: If the folder holds episodes that were run with other settings.
-        DataError: If a line in the middle of the file is broken.
+        SettingError: If the folder holds episodes that were run with other settings, or cannot be one, or the settings
+            are no JSON values.
+        DataError: If a file of the folder is broken.
 
     Examples:
         >>> import tempfile
@@ -45,12 +50,19 @@ class EpisodeLog:
         self.folder = Path(folder)
         self._path = self.folder / "episodes.jsonl"
         self._lines: list[dict[str, Any]] = []
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            text = json.dumps(dict(settings), indent=2, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise SettingError(f"settings must be JSON values, got {dict(settings)} ({error}). Write numbers and texts.") from error
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SettingError(f"folder must be one that can be made, got {folder}: {error}. Choose another.") from error
         if self._path.exists():
-            self._compare(settings)
+            self._compare(json.loads(text))
             self._lines = self._read()
         else:
-            write_atomically(self.folder / "evaluation.json", json.dumps(dict(settings), indent=2) + "\n")
+            write_atomically(self.folder / "evaluation.json", text + "\n")
 
     def finished(self, task: str, trial: str) -> dict[int, EpisodeResult]:
         """Episodes that need not run again.
@@ -79,6 +91,9 @@ class EpisodeLog:
             result: How it ended.
             trial: Who acted, and under which change.
             seconds: Time since the episode before it ended [s].
+
+        Raises:
+            DataError: If the disk is full.
         """
         video = None
         if result.pictures is not None:
@@ -104,16 +119,22 @@ class EpisodeLog:
             line["navigation"] = asdict(result.navigation)
         handle = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            os.write(handle, (json.dumps(line) + "\n").encode())
+            text = (json.dumps(line) + "\n").encode()
+            if os.write(handle, text) < len(text):  # the next start drops the unfinished line
+                raise DataError(f"{self._path} must be writable, got a full disk. Make room for it.")
             os.fsync(handle)
         finally:
             os.close(handle)
         self._lines.append(line)
 
-    def _compare(self, settings: Mapping[str, Any]) -> None:
+    def _compare(self, now: Mapping[str, Any]) -> None:
         place = self.folder / "evaluation.json"
-        before = json.loads(place.read_text(encoding="utf-8")) if place.exists() else {}
-        now = json.loads(json.dumps(dict(settings)))
+        try:
+            before = json.loads(place.read_text(encoding="utf-8")) if place.exists() else {}
+        except ValueError as error:  # of JSON, and of UTF-8
+            before = error
+        if not isinstance(before, dict):
+            raise DataError(f"{place} must hold the settings of the evaluation, got {before}. Choose another folder.")
         for name in sorted(before.keys() | now.keys()):
             if before.get(name) != now.get(name):
                 raise SettingError(
@@ -129,12 +150,19 @@ class EpisodeLog:
         lines = []
         for number, text in enumerate(content[:whole].splitlines(), start=1):
             try:
-                lines.append(json.loads(text))
+                line = json.loads(text)
             except ValueError as error:
                 raise DataError(
                     f"line {number} of {self._path} must be JSON, got {text[:80]!r}. Remove the line: its episode runs "
                     "again."
                 ) from error
+            missing = sorted(_KEYS - set(line)) if isinstance(line, dict) else sorted(_KEYS)
+            if missing:
+                raise DataError(
+                    f"line {number} of {self._path} must have the keys {missing}, got {text[:80]!r}. Remove the line: "
+                    "its episode runs again."
+                )
+            lines.append(line)
         return lines
 
     def _result(self, line: Mapping[str, Any]) -> EpisodeResult:

@@ -24,7 +24,7 @@ class PolicyStart:
         replan_every: Actions of each chunk that are carried out.
 
     Raises:
-        SettingError: If `chunks` is no range of numbers from 1 on.
+        SettingError: If `chunks` is no range of numbers from 1 on, or `replan_every` is below 1.
 
     Examples:
         >>> from vla_kit.envs import make_env
@@ -43,11 +43,11 @@ class PolicyStart:
     """
 
     def __init__(self, policy: ChunkPolicy, *, chunks: tuple[int, int] = (1, 2), replan_every: int = 16) -> None:
-        fewest, most = chunks
-        if not 1 <= fewest <= most:
+        if len(chunks) != 2 or not 1 <= chunks[0] <= chunks[1]:
             raise SettingError(f"chunks must be (fewest, most) with 1 <= fewest <= most, got {chunks}. Use (1, 2).")
+        ChunkExecutor(replan_every=replan_every)
         self.policy = policy
-        self.chunks = (fewest, most)
+        self.chunks = (chunks[0], chunks[1])
         self.replan_every = replan_every
 
     def __call__(self, env: PolicyEnv, seed: int) -> bool:

@@ -1,13 +1,15 @@
 """One HTML file that shows an evaluation: curves, success rates with intervals, videos. It needs no other file."""
 
 import base64
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Final
 
-from vla_kit.data.whole_file import write_atomically
+from vla_kit.data.whole_file import write_whole
+from vla_kit.errors import SettingError
 from vla_kit.evaluation.curves import Curve, draw_curves
 from vla_kit.evaluation.rollout import EpisodeResult
 from vla_kit.evaluation.table import EvaluationTable, SuccessCount
@@ -50,6 +52,10 @@ def write_report(
         episodes: Episodes of the policy: those with pictures are shown, those with an error are named.
         rate_hz: Frames per second of the videos.
 
+    Raises:
+        SettingError: If `rate_hz` is not positive and finite.
+        DataError: If the file cannot be written.
+
     Examples:
         >>> import tempfile
         >>> from vla_kit.evaluation.table import TaskRow
@@ -59,6 +65,8 @@ def write_report(
         ...     "90%" in Path(f"{folder}/report.html").read_text()
         True
     """
+    if not 0 < rate_hz < math.inf:
+        raise SettingError(f"rate_hz must be above 0 and finite, got {rate_hz}. Use 10.")
     body = [
         f"<h1>{escape(title)}</h1>",
         *(f"<p>{escape(note)}</p>" for note in notes),
@@ -87,7 +95,7 @@ def write_report(
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         f"<style>{_STYLE}</style></head><body>{''.join(body)}</body></html>\n"
     )
-    write_atomically(Path(path), page)
+    write_whole(path, page)
 
 
 def _table(table: EvaluationTable) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vla_kit.data.whole_file import write_atomically
+from vla_kit.data.whole_file import write_whole
 from vla_kit.errors import SettingError
 from vla_kit.evaluation.rollout import EpisodeResult
 from vla_kit.metrics import RateDifference, rate_difference, wilson_interval
@@ -42,8 +42,10 @@ class SuccessCount:
     def __post_init__(self) -> None:
         if self.errors < 0:
             raise SettingError(f"errors must be at least 0, got {self.errors}. Count them.")
-        if self.episodes or self.successes or not self.errors:
-            wilson_interval(self.successes, self.episodes)
+        if self.episodes < 0 or not (self.episodes or self.errors):
+            raise SettingError(f"episodes must be at least 1 where none failed, got {self.episodes}. Run one.")
+        if not 0 <= self.successes <= self.episodes:
+            raise SettingError(f"successes must lie in [0, {self.episodes}], got {self.successes}. Count them again.")
 
     @classmethod
     def of(cls, results: Sequence[EpisodeResult]) -> "SuccessCount":
@@ -210,8 +212,11 @@ class EvaluationTable:
 
         Args:
             path: File to write or replace.
+
+        Raises:
+            DataError: If the file cannot be written.
         """
-        write_atomically(Path(path), json.dumps(self.summary(), indent=2) + "\n")
+        write_whole(path, json.dumps(self.summary(), indent=2) + "\n")
 
 
 def _json(count: SuccessCount | None) -> float | None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from vla_kit.envs import Expert, PolicyEnv, find_shift, find_task, make_env, make_expert
+from vla_kit.errors import SettingError
 
 __all__ = ["EvaluationTask", "ShiftedScenes", "own_task", "registered_task"]
 
@@ -32,6 +33,9 @@ class EvaluationTask:
         make_expert: Makes the demonstrator, where there is one.
         swapped: Seed -> the sentence of the task that shares the scenes, where there is one.
         shifts: Name of a change -> the task under it.
+
+    Raises:
+        SettingError: If `name` is empty.
     """
 
     name: str
@@ -39,6 +43,10 @@ class EvaluationTask:
     make_expert: Callable[[PolicyEnv], Expert] | None = None
     swapped: Callable[[int], str] | None = None
     shifts: Mapping[str, ShiftedScenes] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise SettingError("name must not be empty, got ''. Take that of the environment.")
 
 
 def registered_task(name: str, *, image_size: int = 96, shifts: Sequence[str] = ()) -> EvaluationTask:
@@ -53,13 +61,16 @@ def registered_task(name: str, *, image_size: int = 96, shifts: Sequence[str] = 
         The task, with its demonstrator and, where it has a partner, the partner's sentences.
 
     Raises:
-        SettingError: If there is no such task or shift, or the task's simulator does not have the shift.
+        SettingError: If there is no such task or shift, the task's simulator does not have the shift, or `image_size` is
+            below 1.
 
     Examples:
         >>> task = registered_task("metaworld/faucet-open", shifts=["camera"])
         >>> task.swapped(0), list(task.shifts)
         ('push the handle of the faucet to the left', ['camera'])
     """
+    if image_size < 1:
+        raise SettingError(f"image_size must be at least 1, got {image_size}. Use that of training.")
     known = find_task(name)
     partner = known.shares_scene_with
     make = partial(make_env, name, image_size=image_size)

@@ -58,7 +58,7 @@ class Batcher:
         on_batch: Told the size and the seconds of each batch that the policy answered.
 
     Raises:
-        SettingError: If a number is below its minimum.
+        SettingError: If a number is below its minimum or not finite.
 
     Examples:
         >>> async def ask() -> tuple[int, ...]:
@@ -82,8 +82,8 @@ class Batcher:
         for name, count in (("max_batch", max_batch), ("max_queue", max_queue)):
             if count < 1:
                 raise SettingError(f"{name} must be at least 1, got {count}. Count requests.")
-        if not max_wait_ms >= 0:
-            raise SettingError(f"max_wait_ms must be at least 0, got {max_wait_ms}. Give milliseconds.")
+        if not 0 <= max_wait_ms < math.inf:
+            raise SettingError(f"max_wait_ms must be at least 0 and finite, got {max_wait_ms}. Give milliseconds.")
         self.max_batch = max_batch
         self.max_wait_ms = max_wait_ms
         self.max_queue = max_queue

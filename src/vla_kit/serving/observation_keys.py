@@ -37,7 +37,7 @@ class ObservationKeys:
         state: Key of the robot's state, one row of numbers; needed where the policy reads the state of this robot.
 
     Raises:
-        SettingError: If a view tag may not name a view, or `views` is empty.
+        SettingError: If a view tag may not name a view, or `views`, a name or a key is empty.
 
     Examples:
         >>> ObservationKeys(embodiment="widowx", views={"cam_high": "images/front"}).instruction
@@ -55,12 +55,17 @@ class ObservationKeys:
     state: str = "observation/state"
 
     def __post_init__(self) -> None:
+        for name in ("embodiment", "instruction", "default_instruction", "state"):
+            if getattr(self, name) == "":
+                raise SettingError(f"{name} must not be empty, got ''. Leave it out for the default.")
         if self.views is not None and not self.views:
             raise SettingError(
                 f"views of {self.embodiment!r} must name at least one picture, got none. Leave views out instead."
             )
-        for tag in self.views or ():
+        for tag, key in (self.views or {}).items():
             check_view_tag(tag)
+            if not key:
+                raise SettingError(f"views[{tag!r}] must be the key of a picture, got ''. Write it as clients do.")
 
 
 class ObservationReader:

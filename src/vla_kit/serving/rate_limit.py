@@ -1,5 +1,6 @@
 """How often one client may ask."""
 
+import math
 import time
 from collections.abc import Callable
 
@@ -16,7 +17,7 @@ class RateLimit:
         clock: Gives the time [s].
 
     Raises:
-        SettingError: If `rate_hz` is not above 0.
+        SettingError: If `rate_hz` is not above 0 and finite.
 
     Examples:
         >>> limit = RateLimit(rate_hz=2, clock=iter([0.0, 0.0, 0.0, 0.5]).__next__)
@@ -25,8 +26,8 @@ class RateLimit:
     """
 
     def __init__(self, *, rate_hz: float, clock: Callable[[], float] = time.monotonic) -> None:
-        if not rate_hz > 0:
-            raise SettingError(f"rate_hz must be above 0, got {rate_hz}. Give requests per second.")
+        if not 0 < rate_hz < math.inf:
+            raise SettingError(f"rate_hz must be above 0 and finite, got {rate_hz}. Give requests per second.")
         self.rate_hz = rate_hz
         self._most = max(1.0, rate_hz)
         self._left = self._most

@@ -45,6 +45,10 @@ def serve(
         warm_up_size: Height and width of the pictures on which the policy is warmed up [pixel].
         shutdown_s: Longest time that a shutdown waits for the requests that were accepted [s]; a batch that the policy
             has begun is waited for in any case.
+
+    Raises:
+        CheckpointError: If `checkpoint` is no saved policy.
+        SettingError: If an argument breaks its rule.
     """
     from vla_kit.serving.server import PolicyServer  # an extra
 
@@ -69,4 +73,7 @@ def serve(
 def _read_token(path: Path) -> str:
     if not path.is_file():
         raise SettingError(f"token_file must name a file, got {str(path)!r}. Write the secret into one.")
-    return path.read_text(encoding="utf-8").strip()
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise SettingError(f"token_file must hold text, got {str(path)!r}: {error}. Write the secret into it.") from error

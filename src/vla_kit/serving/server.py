@@ -5,6 +5,7 @@ import hmac
 import ipaddress
 import json
 import logging
+import math
 import signal
 import time
 import traceback
@@ -71,7 +72,7 @@ class PolicyServer:
             has begun is waited for in any case.
 
     Raises:
-        SettingError: If a number is below its minimum or `token` is too short.
+        SettingError: If a number is below its minimum or not finite, or `token` is too short.
         EmbodimentError: If the policy does not know one of the robots.
 
     Examples:
@@ -106,8 +107,8 @@ class PolicyServer:
         numbers: dict[str, float] = {"max_connections": max_connections, "warm_up_size": warm_up_size}
         numbers |= {"max_message_mb": max_message_mb, "max_rate_hz": max_rate_hz, "shutdown_s": shutdown_s}
         for name, number in numbers.items():
-            if not number > 0:
-                raise SettingError(f"{name} must be above 0, got {number}. Leave it out for the default.")
+            if not 0 < number < math.inf:
+                raise SettingError(f"{name} must be above 0 and finite, got {number}. Leave it out for the default.")
         self.metrics = ServingMetrics()
         self._reader = ObservationReader(robots, state_sizes=state_sizes(policy))
         self._batcher = Batcher(
@@ -179,7 +180,7 @@ class PolicyServer:
                 max_queue=1,
                 server_header=None,
             )
-        except OSError as error:
+        except (OSError, OverflowError) as error:  # the latter of a port beyond 65535
             raise SettingError(
                 f"host and port must be free, got {host!r} and {port}: {error}. Choose others."
             ) from error

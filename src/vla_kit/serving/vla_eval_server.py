@@ -4,12 +4,13 @@ Run: python -m vla_kit.serving.vla_eval_server --config server.yaml --port 8000
 """
 
 import logging
+import math
 from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
 
-from vla_kit.errors import DataError, MissingExtraError
+from vla_kit.errors import DataError, MissingExtraError, SettingError
 from vla_kit.policy import PolicyObservation
 from vla_kit.serving._saved import open_saved
 from vla_kit.serving.observation_keys import ObservationKeys, ObservationReader
@@ -26,6 +27,7 @@ except ImportError as error:
 __all__ = ["VLAEvalServer"]
 
 _LOG: Final = logging.getLogger(__name__)
+_ENSEMBLES: Final = ("newest", "average", "ema")  # vla-eval raises on another word once it has a chunk
 
 
 class VLAEvalServer(PredictModelServer):
@@ -47,8 +49,9 @@ class VLAEvalServer(PredictModelServer):
         warm_up_size: Height and width of the pictures on which the policy is warmed up [pixel].
 
     Raises:
+        CheckpointError: If `checkpoint` is no saved policy.
         EmbodimentError: If the policy does not know the robot.
-        SettingError: If there is no view.
+        SettingError: If there is no view, or an argument breaks its rule.
         MissingExtraError: On import, if vla-eval is not installed.
 
     Source:
@@ -69,6 +72,20 @@ class VLAEvalServer(PredictModelServer):
         max_wait_time: float = 0.01,
         warm_up_size: int = 224,
     ) -> None:
+        robot = ObservationKeys(
+            embodiment=embodiment,
+            views={tag: f"images/{camera}" for tag, camera in views.items()},
+            instruction="task_description",
+            state=state,
+        )
+        counts = {"chunk_size": chunk_size, "max_batch_size": max_batch_size, "warm_up_size": warm_up_size}
+        for name, count in counts.items():
+            if count is not None and count < 1:
+                raise SettingError(f"{name} must be at least 1, got {count}. Leave it out for the default.")
+        if not 0 <= max_wait_time < math.inf:
+            raise SettingError(f"max_wait_time must be at least 0 and finite, got {max_wait_time}. Give seconds.")
+        if action_ensemble not in _ENSEMBLES:
+            raise SettingError(f"action_ensemble must be one of {list(_ENSEMBLES)}, got {action_ensemble!r}. Use newest.")
         self._policy = open_saved(checkpoint, device=device)
         spec = self._policy.prompter.spec(embodiment)
         super().__init__(
@@ -78,12 +95,6 @@ class VLAEvalServer(PredictModelServer):
             max_wait_time=max_wait_time,
         )
         self._embodiment, self._cameras = embodiment, list(views.values())
-        robot = ObservationKeys(
-            embodiment=embodiment,
-            views={tag: f"images/{camera}" for tag, camera in views.items()},
-            instruction="task_description",
-            state=state,
-        )
         self._reader = ObservationReader([robot], state_sizes=state_sizes(self._policy))
         for size in (1, max_batch_size):
             self._policy.act(self._reader.blanks(warm_up_size) * size)

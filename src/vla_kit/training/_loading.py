@@ -15,6 +15,7 @@ from vla_kit.data.lazy_parts import LazyParts, Part
 from vla_kit.data.mixture import Mixture
 from vla_kit.data.resumable_loader import ResumableLoader
 from vla_kit.data.shares import Shares
+from vla_kit.data.split import split_episodes
 from vla_kit.errors import SettingError
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Loading:
         batch_size: Samples per batch (and process).
         samples_per_epoch: Samples per epoch, of all processes; None as the datamodules say.
         shares: Rule of the mixture; weights as given where None.
+        validation_share: Share of the episodes of each set that validates, for checks.
         open_sets: Data sets that are open at a time, in each process that loads.
         num_workers: Processes that load.
         seed: Of the order.
@@ -67,6 +69,7 @@ class Loading:
         batch_size: int,
         samples_per_epoch: int | None,
         shares: Shares | None,
+        validation_share: float,
         open_sets: int,
         num_workers: int,
         seed: int,
@@ -75,6 +78,12 @@ class Loading:
             raise SettingError("sets must hold at least one DemonstrationSet, got none. List the data to train on.")
         if batch_size < 1:
             raise SettingError(f"batch_size must be at least 1, got {batch_size}. Use 64.")
+        if samples_per_epoch is not None and samples_per_epoch < 1:
+            raise SettingError(f"samples_per_epoch must be at least 1, got {samples_per_epoch}. Leave it out for all.")
+        for name, value, least in (("open_sets", open_sets, 1), ("num_workers", num_workers, 0), ("seed", seed, 0)):
+            if value < least:
+                raise SettingError(f"{name} must be at least {least}, got {value}. Leave it out for the default.")
+        split_episodes(range(1), validation_share, seed=seed)
         self.batch_size = batch_size
         self.samples_per_epoch = samples_per_epoch
         self.shares = shares

@@ -24,7 +24,7 @@ def consolidate_checkpoint(checkpoint: str, output: str) -> None:
             A `.safetensors` holds the weights alone, for other programs.
 
     Raises:
-        CheckpointError: If `checkpoint` is no such folder.
+        CheckpointError: If `checkpoint` is no such folder, or a file of it is missing or broken.
         SettingError: If `output` has another ending, or exists.
     """
     folder, target = Path(checkpoint), Path(output)
@@ -37,12 +37,21 @@ def consolidate_checkpoint(checkpoint: str, output: str) -> None:
             f"checkpoint must be a folder that ShardedStrategy wrote, got {checkpoint} without {_METADATA}. "
             "A checkpoint that is one file needs no consolidation."
         )
+    target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f"{target.name}.partial")
-    dcp_to_torch_save(folder, partial)
-    content: dict[str, Any] = torch.load(partial, map_location="cpu", weights_only=True)
-    if target.suffix == ".safetensors":
-        save_file({key: tensor.clone() for key, tensor in content["state_dict"].items()}, partial)
-    else:
-        metadata: dict[str, Any] = torch.load(folder / _METADATA, weights_only=True)
-        torch.save(metadata | {"state_dict": content["state_dict"]}, partial)
-    partial.replace(target)
+    try:
+        try:
+            metadata: dict[str, Any] = torch.load(folder / _METADATA, weights_only=True)
+            dcp_to_torch_save(folder, partial)
+            content: dict[str, Any] = torch.load(partial, map_location="cpu", weights_only=True)
+        except Exception as error:  # whatever a broken share gives
+            raise CheckpointError(
+                f"checkpoint must be whole, got {checkpoint} ({type(error).__name__}: {error}). Take an earlier one."
+            ) from error
+        if target.suffix == ".safetensors":
+            save_file({key: tensor.clone() for key, tensor in content["state_dict"].items()}, partial)
+        else:
+            torch.save(metadata | {"state_dict": content["state_dict"]}, partial)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)

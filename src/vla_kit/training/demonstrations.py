@@ -18,6 +18,7 @@ from vla_kit.data.resumable_loader import ResumableLoader
 from vla_kit.data.shares import Shares
 from vla_kit.data.split import split_episodes
 from vla_kit.data.windows import ChunkDataset
+from vla_kit.errors import SettingError
 from vla_kit.training._conversations import conversation_parts
 from vla_kit.training._loading import Loading, module_of, trainer_of
 from vla_kit.training._statistics import RunStatistics, run_statistics
@@ -78,6 +79,8 @@ class DemonstrationDataModule(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        if validation_stride < 1:
+            raise SettingError(f"validation_stride must be at least 1, got {validation_stride}. Use 4.")
         self.sets = list(sets)
         self.conversations = list(conversations)
         self.validation_share = validation_share
@@ -90,6 +93,7 @@ class DemonstrationDataModule(LightningDataModule):
             batch_size=batch_size,
             samples_per_epoch=samples_per_epoch,
             shares=shares,
+            validation_share=validation_share,
             open_sets=open_sets,
             num_workers=num_workers,
             seed=seed,

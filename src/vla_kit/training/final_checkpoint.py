@@ -2,6 +2,8 @@
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from vla_kit.errors import SettingError
+
 __all__ = ["FinalCheckpoint"]
 
 
@@ -16,6 +18,9 @@ class FinalCheckpoint(Callback):
         every_n_train_steps: Steps between two checkpoints that another callback writes to the same place; None or 0 for
             one that writes none by steps.
 
+    Raises:
+        SettingError: If `path` is empty or `every_n_train_steps` is negative.
+
     Examples:
         ```
         every = ModelCheckpoint("runs/checkpoints", filename="last", every_n_train_steps=500)
@@ -25,6 +30,10 @@ class FinalCheckpoint(Callback):
     """
 
     def __init__(self, path: str, *, every_n_train_steps: int | None = None) -> None:
+        if not path:
+            raise SettingError("path must be a file, got ''. Use runs/checkpoints/last.ckpt.")
+        if every_n_train_steps is not None and every_n_train_steps < 0:
+            raise SettingError(f"every_n_train_steps must be at least 0, got {every_n_train_steps}. Use 0 for none.")
         self.path = path
         self.every_n_train_steps = every_n_train_steps
 

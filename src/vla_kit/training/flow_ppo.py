@@ -1,5 +1,6 @@
 """Reinforcement learning of a trained model: PPO on the steps of its flow, from success alone."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -113,9 +114,18 @@ class FlowPPOModule(VLAModule):
         for name, count in (("epochs", epochs), ("minibatch_size", minibatch_size)):
             if count < 1:
                 raise SettingError(f"{name} must be at least 1, got {count}. The paper has 4 epochs.")
-        for name, value in (("value_weight", value_weight), ("value_learning_rate", value_learning_rate)):
-            if not value >= 0:
-                raise SettingError(f"{name} must be at least 0, got {value}. Use 0 for none.")
+        if seed < 0:
+            raise SettingError(f"seed must be at least 0, got {seed}. Use 0.")
+        for name, value in (
+            ("value_weight", value_weight),
+            ("value_learning_rate", value_learning_rate),
+            ("temperature", temperature),
+        ):
+            if not 0 <= value < math.inf:
+                raise SettingError(f"{name} must be at least 0 and finite, got {value}. Use 0 for none.")
+        for name, share in (("discount", discount), ("trace", trace)):
+            if not 0 <= share <= 1:
+                raise SettingError(f"{name} must lie in [0, 1], got {share}. The paper has 0.99 and 0.95.")
         for name, limit in (("gradient_clip", gradient_clip), ("target_kl", target_kl)):
             if limit is not None and not limit > 0:
                 raise SettingError(f"{name} must be above 0, got {limit}. Use 1.0 to clip.")
@@ -270,7 +280,9 @@ class FlowPPOModule(VLAModule):
         """Save what gave inf or NaN, in the folder of the run."""
         folder = Path(self.trainer.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        torch.save(content, folder / BROKEN)
+        partial = folder / f"{BROKEN}.partial"
+        torch.save(content, partial)
+        partial.replace(folder / BROKEN)
 
     def train(self, mode: bool = True) -> "FlowPPOModule":
         """Evaluation mode always: the policy that learns is the one that acted."""

@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from jsonargparse import ArgumentParser
 from rich.console import Console
 from rich.table import Table
 from torch import nn
 
 import vla_kit.training._parsing  # noqa: F401  (lets the parser read our types)
+from vla_kit.data.whole_file import write_whole
 from vla_kit.errors import SettingError
+from vla_kit.training._config_file import read_config
 
 __all__ = ["parameter_table", "print_parameters"]
 
@@ -53,6 +54,10 @@ def print_parameters(args: Sequence[str]) -> None:
 
     Args:
         args: Arguments of `vla-kit params`.
+
+    Raises:
+        SettingError: If a file cannot be read, or none names a head.
+        DataError: If the table cannot be written.
     """
     # Not jsonargparse's auto_cli: that keeps `--config` for files of its own.
     parser = argparse.ArgumentParser("vla-kit params", description="Print the parameters of the action head.")
@@ -70,7 +75,7 @@ def print_parameters(args: Sequence[str]) -> None:
     shown.add_row("total", f"{total:,}", f"{total / 1e9:.2f} B" if total >= 1e9 else _millions(total))
     Console().print(shown)
     if asked.json is not None:
-        asked.json.write_text(json.dumps({**table, "total": total}, indent=2) + "\n", encoding="utf-8")
+        write_whole(asked.json, json.dumps({**table, "total": total}, indent=2) + "\n")
 
 
 def _head_on_meta(configs: Sequence[str]) -> nn.Module:
@@ -79,7 +84,7 @@ def _head_on_meta(configs: Sequence[str]) -> nn.Module:
     wrapper: Any = None
     width: int | None = None
     for path in configs:
-        model = (yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}).get("model") or {}
+        model = read_config(path).get("model") or {}
         described = _overridden(described, model.get("head") or {})
         wrapper = model.get("head_wrapper", wrapper)
         width = ((model.get("backbone") or {}).get("init_args") or {}).get("hidden", width)

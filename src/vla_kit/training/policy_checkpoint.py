@@ -1,10 +1,13 @@
 """The policy of a training checkpoint."""
 
+import math
 from pathlib import Path
 
 import torch
 
+from vla_kit.errors import CheckpointError, SettingError
 from vla_kit.policy import Policy
+from vla_kit.training._checkpoint_file import read_checkpoint
 from vla_kit.training.flow_ppo import FlowPPOModule
 from vla_kit.training.vla_module import VLAModule
 
@@ -26,20 +29,29 @@ def load_policy(
         The policy.
 
     Raises:
-        CheckpointError: If a folder or hub id holds no policy.
-        SettingError: If `temperature` is negative.
+        CheckpointError: If a folder or hub id holds no policy, or a file is missing, broken or of a model that Python
+            built.
+        SettingError: If `temperature` is negative or not finite, or there is no such device.
     """
+    if temperature is not None and not 0 <= temperature < math.inf:
+        raise SettingError(f"temperature must be at least 0 and finite, got {temperature}. Use 1.0.")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # an unknown word; a torch without CUDA
+        reason = str(error).splitlines()[0]
+        raise SettingError(f"device must be one of this machine, got {str(device)!r} ({reason}). Use cpu.") from error
     path = Path(checkpoint)
     if path.suffix != ".ckpt" and not path.is_file():
         return Policy.load(checkpoint, device=device, temperature=temperature)
-    kind = FlowPPOModule if _learned_from_reward(path) else VLAModule
+    content = read_checkpoint(path, remedy="Train first, or make a folder one file with vla-kit consolidate.", mmap=True)
+    if "_instantiator" not in content.get("hyper_parameters", {}):
+        raise CheckpointError(
+            f"checkpoint must be of a model that the command line built, got {path}, which knows no class paths. Build "
+            "the module in Python, load_weights(module, checkpoint), and take Policy.from_module(module)."
+        )
+    kind = FlowPPOModule if "rollouts" in content else VLAModule
     module = kind.load_from_checkpoint(path, weights_only=True, map_location=device)
     return Policy.from_module(module, temperature=1.0 if temperature is None else temperature)
-
-
-def _learned_from_reward(checkpoint: Path) -> bool:
-    content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
-    return "rollouts" in content
 
 
 def save_policy(checkpoint: str, output: str, temperature: float = 1.0) -> None:
@@ -51,6 +63,7 @@ def save_policy(checkpoint: str, output: str, temperature: float = 1.0) -> None:
         temperature: Factor on the noise with which the policy will act.
 
     Raises:
+        CheckpointError: If `checkpoint` is missing, broken, or of a model that Python built.
         SettingError: If `output` has content, or a part cannot say how it is built again.
     """
     policy = load_policy(checkpoint, temperature=temperature)

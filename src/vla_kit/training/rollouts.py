@@ -77,9 +77,12 @@ class RolloutDataModule(LightningDataModule):
             ("tries", tries),
             ("environments", environments),
             ("replan_every", replan_every),
+            ("image_size", image_size),
         ):
             if value < 1:
                 raise SettingError(f"{name} must be at least 1, got {value}. Raise it.")
+        if seed < 0:
+            raise SettingError(f"seed must be at least 0, got {seed}. Use 0.")
         if episodes % tries:
             raise SettingError(f"tries must divide episodes, got {tries} and {episodes}. Use 1 with advantages by GAE.")
         self.make_envs: dict[str, Callable[[], PolicyEnv]] = {

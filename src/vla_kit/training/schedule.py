@@ -31,6 +31,8 @@ def warmup_cosine(step: int, *, warmup_steps: int, total_steps: float, final: fl
     """
     if warmup_steps < 0:
         raise SettingError(f"warmup_steps must be at least 0, got {warmup_steps}. Use 0 for no warm-up.")
+    if not total_steps >= 0:
+        raise SettingError(f"total_steps must be at least 0, got {total_steps}. Give the steps of the run.")
     if not 0 <= final <= 1:
         raise SettingError(f"final must lie in [0, 1], got {final}. Use 0 to end at 0.")
     if step < warmup_steps:
@@ -49,6 +51,9 @@ class Schedule:
         total_steps: As there.
         final: As there.
 
+    Raises:
+        SettingError: If a number is out of range.
+
     Examples:
         >>> schedule = Schedule(warmup_steps=2, total_steps=10, final=0.0)
         >>> schedule(0), schedule(1), schedule(2)
@@ -56,6 +61,7 @@ class Schedule:
     """
 
     def __init__(self, warmup_steps: int, total_steps: float, final: float) -> None:
+        warmup_cosine(0, warmup_steps=warmup_steps, total_steps=total_steps, final=final)
         self.warmup_steps = warmup_steps
         self.total_steps = total_steps
         self.final = final

@@ -5,6 +5,7 @@ from pathlib import Path
 from lightning.pytorch import Callback, Trainer
 
 from vla_kit.backbones.text_cache import CachedTextBackbone
+from vla_kit.errors import SettingError
 from vla_kit.training.vla_module import VLAModule
 
 __all__ = ["TextCache"]
@@ -19,12 +20,17 @@ class TextCache(Callback):
     Args:
         folder: Where the states are kept. Runs with the same backbone may share it; delete it at will.
 
+    Raises:
+        SettingError: If `folder` is empty.
+
     Examples:
         >>> TextCache("cache/text").folder.as_posix()
         'cache/text'
     """
 
     def __init__(self, folder: str = "cache/text") -> None:
+        if not folder:
+            raise SettingError("folder must name a place of its own, got ''. Use cache/text.")
         self.folder = Path(folder)
 
     def setup(self, trainer: Trainer, pl_module: VLAModule, stage: str) -> None:  # type: ignore[override]  # of VLAModule alone

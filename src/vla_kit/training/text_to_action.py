@@ -68,6 +68,8 @@ class TextToActionDataModule(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        if horizon is not None and horizon < 1:
+            raise SettingError(f"horizon must be at least 1, got {horizon}. Leave it out for the longest trajectory.")
         self.sets = list(sets)
         self.horizon = horizon
         self.validation_share = validation_share
@@ -77,6 +79,7 @@ class TextToActionDataModule(LightningDataModule):
             batch_size=batch_size,
             samples_per_epoch=samples_per_epoch,
             shares=shares,
+            validation_share=validation_share,
             open_sets=open_sets,
             num_workers=num_workers,
             seed=seed,

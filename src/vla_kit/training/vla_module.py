@@ -1,5 +1,6 @@
 """Training of a vision-language-action model: parts in, losses, logs and an optimiser out."""
 
+import math
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import replace
@@ -26,7 +27,7 @@ from vla_kit.protocols import Backbone, Context, Conversation, Observation
 from vla_kit.training._fit import check_fit
 from vla_kit.training._hparams import record_hyperparameters
 from vla_kit.training.parameter_groups import parameter_groups
-from vla_kit.training.schedule import Schedule, warmup_cosine
+from vla_kit.training.schedule import Schedule
 from vla_kit.training.sharding import shard
 
 __all__ = ["VLAModule"]
@@ -121,17 +122,25 @@ class VLAModule(LightningModule):
         self.warmup_steps = {"backbone": backbone_warmup_steps, "head": head_warmup_steps}
         self.final_learning_rate = final_learning_rate
         self.weight_decay = weight_decay
-        self.betas = (betas[0], betas[1])
         self.sample_in_validation = sample_in_validation
         for name, value in (
             ("backbone_learning_rate", backbone_learning_rate),
             ("head_learning_rate", head_learning_rate),
             ("weight_decay", weight_decay),
         ):
-            if not value >= 0:
-                raise SettingError(f"{name} must be at least 0, got {value}. Use 0 for none.")
-        for part in ("backbone", "head"):
-            warmup_cosine(0, warmup_steps=self.warmup_steps[part], total_steps=1, final=final_learning_rate)
+            if not 0 <= value < math.inf:
+                raise SettingError(f"{name} must be at least 0 and finite, got {value}. Use 0 for none.")
+        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+            raise SettingError(f"betas must be two numbers in [0, 1), got {betas}. Use (0.9, 0.95).")
+        for name, steps in (
+            ("backbone_warmup_steps", backbone_warmup_steps),
+            ("head_warmup_steps", head_warmup_steps),
+        ):
+            if steps < 0:
+                raise SettingError(f"{name} must be at least 0, got {steps}. Use 0 for no warm-up.")
+        if not 0 <= final_learning_rate <= 1:
+            raise SettingError(f"final_learning_rate must lie in [0, 1], got {final_learning_rate}. It is a share.")
+        self.betas = (betas[0], betas[1])
         self.state_scaler()
         self.action_error = ActionError(self.action_spaces)
         self.parts: dict[str, Tensor] = {}

@@ -2,15 +2,14 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import torch
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
 from vla_kit.actions import QuantileNormalizer
 from vla_kit.errors import CheckpointError
 from vla_kit.training._adapted_weights import with_adapters
+from vla_kit.training._checkpoint_file import read_checkpoint
 from vla_kit.training._fit import STATISTICS, check_fit, statistics_of
 from vla_kit.training.vla_module import VLAModule
 
@@ -87,18 +86,11 @@ def _added(module: VLAModule) -> tuple[str, ...]:
 
 
 def _read(path: Path) -> Mapping[str, Tensor]:
-    if not path.is_file():
-        raise CheckpointError(
-            f"checkpoint must be a file, got {path}. Run the stage before first, name its checkpoint with "
-            "--warm_start.checkpoint, or begin from scratch with --warm_start.checkpoint null."
-        )
-    try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever unpickling a wrong file gives
-        raise CheckpointError(f"checkpoint must be a Lightning checkpoint, got {path}: {error}.") from error
-    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
-        raise CheckpointError(f"checkpoint must hold a state_dict, got {path}. Take a file that Trainer saved.")
-    state: Mapping[str, Tensor] = content["state_dict"]
+    remedy = (
+        "Run the stage before first, name its checkpoint with --warm_start.checkpoint, or begin from scratch with "
+        "--warm_start.checkpoint null."
+    )
+    state: Mapping[str, Tensor] = read_checkpoint(path, remedy=remedy)["state_dict"]
     return state
 
 

@@ -105,7 +105,7 @@ def test_shifts_are_compared_with_the_same_tasks_without_them():
 def test_refuses():
     with pytest.raises(SettingError, match="errors must be at least 0, got -1"):
         SuccessCount(0, 1, errors=-1)
-    with pytest.raises(SettingError, match="trials must be at least 1"):
+    with pytest.raises(SettingError, match="episodes must be at least 1 where none failed"):
         SuccessCount(0, 0)
     with pytest.raises(SettingError, match="successes must lie in"):
         SuccessCount(3, 2)

@@ -27,5 +27,5 @@ def test_a_slow_rate_still_lets_the_first_request_pass():
 
 
 def test_refuses():
-    with pytest.raises(SettingError, match="rate_hz must be above 0, got 0"):
+    with pytest.raises(SettingError, match="rate_hz must be above 0 and finite, got 0"):
         RateLimit(rate_hz=0)

@@ -350,8 +350,8 @@ def test_needs_statistics():
     [
         ({"epochs": 0}, "epochs must be at least 1, got 0"),
         ({"minibatch_size": 0}, "minibatch_size must be at least 1, got 0"),
-        ({"value_weight": -1.0}, "value_weight must be at least 0, got -1.0"),
-        ({"value_learning_rate": float("nan")}, "value_learning_rate must be at least 0, got nan"),
+        ({"value_weight": -1.0}, "value_weight must be at least 0 and finite, got -1.0"),
+        ({"value_learning_rate": float("nan")}, "value_learning_rate must be at least 0 and finite, got nan"),
         ({"gradient_clip": 0.0}, "gradient_clip must be above 0, got 0.0"),
         ({"target_kl": -0.1}, "target_kl must be above 0, got -0.1"),
         ({"advantages": "none"}, "advantages must be 'gae' or 'group', got 'none'"),

@@ -198,8 +198,8 @@ def test_frozen_parts_do_not_learn_and_stay_in_evaluation_mode(parts):
         ({"freeze": ["tail"]}, r"freeze must name modules such as .*'head'.*, got \['tail'\]"),
         ({"freeze": ["backbone", "head"]}, "freeze must leave something to learn"),
         ({"head_warmup_steps": -1}, "warmup_steps must be at least 0, got -1"),
-        ({"weight_decay": -0.1}, "weight_decay must be at least 0, got -0.1"),
-        ({"head_learning_rate": -1.0}, "head_learning_rate must be at least 0, got -1.0"),
+        ({"weight_decay": -0.1}, "weight_decay must be at least 0 and finite, got -0.1"),
+        ({"head_learning_rate": -1.0}, "head_learning_rate must be at least 0 and finite, got -1.0"),
     ],
 )
 def test_refuses_settings(parts, settings, message):
