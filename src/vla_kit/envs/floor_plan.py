@@ -126,7 +126,8 @@ class FloorPlan:
         discs: Objects.
 
     Raises:
-        SettingError: If there is no room, or a door is of rooms that are not there or share no wall, or reaches beyond it.
+        SettingError: If there is no room, a door is of rooms that are not there or share no wall, or it reaches beyond
+            the wall.
 
     Examples:
         >>> plan = FloorPlan([Room(west=0, east=4, south=0, north=4)])

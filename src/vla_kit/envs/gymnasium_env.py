@@ -95,7 +95,9 @@ class GymnasiumEnv:
         places = {"success": success, "state": state, **{f"views[{tag!r}]": place for tag, place in views.items()}}
         for name, word in {"embodiment": embodiment, **places}.items():
             if word == "":
-                raise SettingError(f"{name} must not be empty, got ''. Name the robot, and places such as info.is_success.")
+                raise SettingError(
+                    f"{name} must not be empty, got ''. Name the robot, and places such as info.is_success."
+                )
         if bool(sentences) == bool(instruction):
             raise SettingError(
                 f"sentences or instruction must be given, and not both, got {list(sentences)} and {instruction!r}. "

@@ -53,11 +53,15 @@ class EpisodeLog:
         try:
             text = json.dumps(dict(settings), indent=2, allow_nan=False)
         except (TypeError, ValueError) as error:
-            raise SettingError(f"settings must be JSON values, got {dict(settings)} ({error}). Write numbers and texts.") from error
+            raise SettingError(
+                f"settings must be JSON values, got {dict(settings)} ({error}). Write numbers and texts."
+            ) from error
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise SettingError(f"folder must be one that can be made, got {folder}: {error}. Choose another.") from error
+            raise SettingError(
+                f"folder must be one that can be made, got {folder}: {error}. Choose another."
+            ) from error
         if self._path.exists():
             self._compare(json.loads(text))
             self._lines = self._read()

@@ -61,8 +61,8 @@ def registered_task(name: str, *, image_size: int = 96, shifts: Sequence[str] = 
         The task, with its demonstrator and, where it has a partner, the partner's sentences.
 
     Raises:
-        SettingError: If there is no such task or shift, the task's simulator does not have the shift, or `image_size` is
-            below 1.
+        SettingError: If there is no such task or shift, the task's simulator does not have the shift, or `image_size`
+            is below 1.
 
     Examples:
         >>> task = registered_task("metaworld/faucet-open", shifts=["camera"])

@@ -76,4 +76,6 @@ def _read_token(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8").strip()
     except UnicodeDecodeError as error:
-        raise SettingError(f"token_file must hold text, got {str(path)!r}: {error}. Write the secret into it.") from error
+        raise SettingError(
+            f"token_file must hold text, got {str(path)!r}: {error}. Write the secret into it."
+        ) from error

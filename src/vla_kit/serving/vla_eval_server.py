@@ -85,7 +85,9 @@ class VLAEvalServer(PredictModelServer):
         if not 0 <= max_wait_time < math.inf:
             raise SettingError(f"max_wait_time must be at least 0 and finite, got {max_wait_time}. Give seconds.")
         if action_ensemble not in _ENSEMBLES:
-            raise SettingError(f"action_ensemble must be one of {list(_ENSEMBLES)}, got {action_ensemble!r}. Use newest.")
+            raise SettingError(
+                f"action_ensemble must be one of {list(_ENSEMBLES)}, got {action_ensemble!r}. Use newest."
+            )
         self._policy = open_saved(checkpoint, device=device)
         spec = self._policy.prompter.spec(embodiment)
         super().__init__(

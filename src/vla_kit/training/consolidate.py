@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from torch.distributed.checkpoint import CheckpointException
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
 from vla_kit.errors import CheckpointError, SettingError
@@ -44,9 +45,10 @@ def consolidate_checkpoint(checkpoint: str, output: str) -> None:
             metadata: dict[str, Any] = torch.load(folder / _METADATA, weights_only=True)
             dcp_to_torch_save(folder, partial)
             content: dict[str, Any] = torch.load(partial, map_location="cpu", weights_only=True)
-        except Exception as error:  # whatever a broken share gives
+        except (Exception, CheckpointException) as error:  # whatever a broken share gives; the latter is no Exception
+            reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
             raise CheckpointError(
-                f"checkpoint must be whole, got {checkpoint} ({type(error).__name__}: {error}). Take an earlier one."
+                f"checkpoint must be whole, got {checkpoint} ({reason}). Take an earlier one."
             ) from error
         if target.suffix == ".safetensors":
             save_file({key: tensor.clone() for key, tensor in content["state_dict"].items()}, partial)

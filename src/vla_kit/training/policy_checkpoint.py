@@ -43,7 +43,9 @@ def load_policy(
     path = Path(checkpoint)
     if path.suffix != ".ckpt" and not path.is_file():
         return Policy.load(checkpoint, device=device, temperature=temperature)
-    content = read_checkpoint(path, remedy="Train first, or make a folder one file with vla-kit consolidate.", mmap=True)
+    content = read_checkpoint(
+        path, remedy="Train first, or make a folder one file with vla-kit consolidate.", mmap=True
+    )
     if "_instantiator" not in content.get("hyper_parameters", {}):
         raise CheckpointError(
             f"checkpoint must be of a model that the command line built, got {path}, which knows no class paths. Build "

@@ -5,8 +5,8 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from contract_cases.probe import Case
 
+from contract_cases.probe import Case
 from vla_kit.envs import Disturbance, EnvHere, EnvRecipe, EnvTask, EnvWorker
 from vla_kit.envs.episodes import RandomActor
 from vla_kit.envs.floor_plan import Disc, Door, FloorPlan, Room, ShortestPaths
@@ -17,8 +17,8 @@ from vla_kit.envs.standing_still import StandingStill
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "unit" / "envs"))
 
-import toy_gymnasium  # noqa: E402, F401 (after its folder; registers toy/Dot-v0)
-from fake_env import LineEnv  # noqa: E402 (after its folder)
+import toy_gymnasium  # noqa: F401 (after its folder; registers toy/Dot-v0)
+from fake_env import LineEnv
 
 
 def _key(folder: Path) -> Path:
@@ -132,7 +132,7 @@ WITHOUT_CASE = {
     "vla_kit.envs.episodes.Sight": _FILLED,
     "vla_kit.envs.episodes.SoloOutcome": _FILLED,
     "vla_kit.envs.hosts.EnvFacts": "copied from the properties of an environment by facts_of",
-    "vla_kit.envs.protocol.StepResult": "what an environment answers; rollouts refuse a success that is not True or False",
+    "vla_kit.envs.protocol.StepResult": "what an environment answers; rollouts refuse a success that is no bool",
     "vla_kit.envs.navigation.NavigationTrace": "what an environment answers; NavigationEpisode.of checks its numbers",
     "vla_kit.envs.miniworld_scenes.NavigationScene": "drawn by draw_scene from a seed",
     "vla_kit.envs.miniworld_scenes.SceneObject": "drawn by draw_scene from a seed",

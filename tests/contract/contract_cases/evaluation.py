@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 
 from contract_cases.probe import Case
-
 from vla_kit.embodiment import History
 from vla_kit.envs import make_expert
 from vla_kit.evaluation import EpisodeLog, EvaluationTask, ShiftedScenes, read_curve
@@ -16,7 +15,7 @@ from vla_kit.evaluation.table import EvaluationTable, SuccessCount, TaskRow
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "unit" / "evaluation"))
 
-from corridor import Corridor, Walker  # noqa: E402 (after its folder)
+from corridor import Corridor, Walker
 
 
 def _sentence(seed: int) -> str:

@@ -8,8 +8,8 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from contract_cases.probe import Case
 
+from contract_cases.probe import Case
 from vla_kit.actions import QuantileNormalizer, QuantileStats
 from vla_kit.backbones.tiny import tiny_qwen3_vl
 from vla_kit.embodiment import EmbodimentPrompter, preset
@@ -23,7 +23,7 @@ from vla_kit.serving.rate_limit import RateLimit
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "unit" / "serving"))
 
-from fake_policy import FakePolicy  # noqa: E402 (after its folder)
+from fake_policy import FakePolicy
 
 
 @cache

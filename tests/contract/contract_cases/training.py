@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from contract_cases.probe import Case
-from contract_cases.serving import saved_policy
 from torch import nn
 
+from contract_cases.probe import Case
+from contract_cases.serving import saved_policy
 from vla_kit.data.demonstration_set import DemonstrationSet
 from vla_kit.envs.places import InThisProcess
 from vla_kit.flow import StochasticEuler
@@ -37,7 +37,7 @@ from vla_kit.training.warm_start import WarmStart, load_weights
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "unit" / "training"))
 
-from rl_parts import model_parts  # noqa: E402 (after its folder)
+from rl_parts import model_parts
 
 
 @cache
