@@ -1,6 +1,7 @@
 """What evaluations, servers and runs read is refused by name where it is broken, and what they write is whole."""
 
 import re
+import socket
 import sys
 from pathlib import Path
 
@@ -194,6 +195,10 @@ def test_a_secret_must_be_text_and_servers_have_room(tmp_path, monkeypatch):
     (tmp_path / "key").write_bytes(bytes(16))
     with pytest.raises(SettingError, match=r"max_envs must be at least 1, got 0\. Count environments"):
         serve_envs(str(tmp_path / "key"), max_envs=0)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(SettingError, match=f"address must be free, got '{address}': .*Choose another port"):
+            serve_envs(str(tmp_path / "key"), address=address)
 
 
 # Evaluations

@@ -121,7 +121,11 @@ def serve_envs(
                     _without_delay(connection)
                     running.append(start_worker(connection.fileno()))
 
-    with Listener(_parsed(address), backlog=max_envs) as listener:
+    try:
+        opened = Listener(_parsed(address), backlog=max_envs)
+    except OSError as error:
+        raise SettingError(f"address must be free, got {address!r}: {error}. Choose another port.") from error
+    with opened as listener:
         host, port = listener.address
         if on_ready is not None:
             on_ready(f"{host}:{port}")

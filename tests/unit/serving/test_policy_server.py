@@ -291,6 +291,16 @@ def test_stopping_waits_no_longer_than_told_but_for_the_batch_that_has_begun():
     assert asyncio.run(inside()) == 1
 
 
+@pytest.mark.parametrize("port", [-1, 65536])
+def test_a_port_that_cannot_be_is_said_so(port):
+    async def inside():
+        async with PolicyServer(FakePolicy(), robots=ROBOTS).listening(port=port):
+            pass
+
+    with pytest.raises(SettingError, match=rf"host and port must be free, got '127\.0\.0\.1' and {port}: .*65535"):
+        asyncio.run(inside())
+
+
 def test_an_address_in_use_is_said_so():
     async def scenario(server, port, policy):
         async with PolicyServer(policy, robots=ROBOTS).listening(port=port):
