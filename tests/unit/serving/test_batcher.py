@@ -278,7 +278,7 @@ def test_each_batch_is_reported():
     [
         ({"max_batch": 0}, "max_batch must be at least 1, got 0"),
         ({"max_queue": 0}, "max_queue must be at least 1, got 0"),
-        ({"max_wait_ms": -1}, "max_wait_ms must be at least 0, got -1"),
+        ({"max_wait_ms": -1}, "max_wait_ms must be at least 0 and finite, got -1"),
     ],
 )
 def test_refuses(setting, reason):

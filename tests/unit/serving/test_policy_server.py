@@ -314,8 +314,8 @@ def test_an_address_in_use_is_said_so():
     ("setting", "error", "reason"),
     [
         ({"token": "short"}, SettingError, "token must have at least 16 characters, got 5"),
-        ({"max_connections": 0}, SettingError, "max_connections must be above 0, got 0"),
-        ({"max_message_mb": 0}, SettingError, "max_message_mb must be above 0, got 0"),
+        ({"max_connections": 0}, SettingError, "max_connections must be above 0 and finite, got 0"),
+        ({"max_message_mb": 0}, SettingError, "max_message_mb must be above 0 and finite, got 0"),
         ({"max_rate_hz": -1}, SettingError, "max_rate_hz must be above 0 and finite, got -1"),
         ({"max_batch": 0}, SettingError, "max_batch must be at least 1, got 0"),
         ({"robots": [ObservationKeys(embodiment="boat")]}, EmbodimentError, "'boat'"),
