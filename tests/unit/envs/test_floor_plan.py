@@ -72,5 +72,10 @@ def test_what_does_not_fit_is_refused():
         two_rooms(place=3.8)
     with pytest.raises(SettingError, match="rooms of a door must share a wall"):
         FloorPlan([LEFT, Room(west=9, east=10, south=0, north=1)], [Door(rooms=(0, 1), place=1, width=1)])
+    with pytest.raises(SettingError, match="rooms of a door must be numbers below 2, got Door"):
+        FloorPlan([LEFT, RIGHT], [Door(rooms=(0, 2), place=1, width=1)])
+    for rooms in ((0, 0), (-1, 0), (0, 1, 2)):
+        with pytest.raises(SettingError, match=r"rooms must be the numbers of two rooms, got \("):
+            Door(rooms=rooms, place=1, width=1)
     with pytest.raises(SettingError, match=r"goal must lie where the robot can stand, got \[20.0, 3.0\]"):
         ShortestPaths(two_rooms(), np.array([20.0, 3.0]), radius=0.3)

@@ -125,6 +125,8 @@ def test_it_is_evaluated_in_workers_as_any_other():
         ({"sentences": []}, SettingError, "sentences or instruction must be given"),
         ({"instruction": "info.task"}, SettingError, "sentences or instruction must be given, and not both"),
         ({"rate_hz": 0}, SettingError, "rate_hz must be above 0 and finite, got 0"),
+        ({"views": {"cam": ""}}, SettingError, r"views\['cam'\] must not be empty, got ''"),
+        ({"settings": {"speed": 2}}, SettingError, r"settings must be arguments of toy.*, got {'speed': 2} \(.*Look"),
         ({"settings": {"discrete": True}}, SettingError, "must be one bounded row of numbers, got Discrete"),
     ],
 )

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -65,6 +67,13 @@ def test_view_tag_of_the_adapters_is_allowed():
 def test_unknown_name_lists_the_known_ones():
     with pytest.raises(SettingError, match=r"name must be one of \['aloha/transfer-cube'.*got 'metaworld/fly'"):
         find_task("metaworld/fly")
+
+
+@pytest.mark.parametrize("argument", ["sentences", "held_out"])
+def test_a_sentence_without_words_is_refused(argument):
+    task = find_task("metaworld/reach")
+    with pytest.raises(SettingError, match=f"{argument} must be words, got an empty one for 'metaworld/reach'"):
+        replace(task, **{argument: ("go", " ")})
 
 
 def test_a_task_without_sentences_is_refused():

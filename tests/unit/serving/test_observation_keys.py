@@ -171,6 +171,8 @@ def test_refuses():
         ObservationReader([ARM, ARM])
     with pytest.raises(SettingError, match="max_pixels must be at least 1, got 0"):
         ObservationReader([ARM], max_pixels=0)
+    with pytest.raises(SettingError, match=r"views\['cam_high'\] must be the key of a picture, got ''"):
+        ObservationKeys(embodiment="arm", views={"cam_high": ""})
     with pytest.raises(SettingError, match="views of 'arm' must name at least one picture"):
         ObservationKeys(embodiment="arm", views={})
     with pytest.raises(SettingError, match="tag must be lower-case words"):
