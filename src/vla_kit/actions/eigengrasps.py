@@ -90,11 +90,14 @@ class EigengraspBasis(nn.Module):
         Raises:
             ShapeError: If shapes differ.
             DataError: If the arrays are no PCA.
+            SettingError: If there is no such hand, or `count` lies outside of [1, 45].
 
         Examples:
             >>> EigengraspBasis.from_mano(torch.eye(45), torch.zeros(45)).directions.shape
             torch.Size([10, 45])
         """
+        if not 1 <= count <= _SIZE:
+            raise SettingError(f"count must lie in [1, {_SIZE}], got {count}. Qwen-VLA takes {NUM_GRASPS}.")
         rows, middle = torch.as_tensor(components).double(), torch.as_tensor(mean).double()
         if side == "left":
             rows, middle = mirror_fingers(rows), mirror_fingers(middle)

@@ -354,9 +354,21 @@ def _displacement(pose: Tensor, reached: Tensor) -> Tensor:
     return torch.stack([cosine * dx + sine * dy, cosine * dy - sine * dx, wrap_angle(turn)], dim=-1)
 
 
-def _check(rows: Tensor, start: Tensor, reading: str) -> None:
+def check_reading(reading: str) -> None:
+    """Refuse an unknown reading of waypoints.
+
+    Args:
+        reading: What somebody says waypoints are measured from.
+
+    Raises:
+        SettingError: If it is no `WaypointReading`.
+    """
     if reading not in get_args(WaypointReading):
         raise SettingError(f"reading must be one of {get_args(WaypointReading)}, got {reading!r}. Choose one.")
+
+
+def _check(rows: Tensor, start: Tensor, reading: str) -> None:
+    check_reading(reading)
     if rows.ndim < 2 or rows.shape[-1] != 3 or tuple(start.shape) != (*rows.shape[:-2], 3):
         raise ShapeError(
             f"waypoints or poses must have the shape (..., step, 3), and start (..., 3), got {tuple(rows.shape)} and "

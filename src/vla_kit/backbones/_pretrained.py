@@ -1,13 +1,15 @@
 """What every backbone around a model of transformers does the same way."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedModel
 
-from vla_kit.errors import CheckpointError, SettingError
+from vla_kit.errors import CheckpointError, SettingError, VLAKitError
 
 __all__ = [
     "apply_keeping_rotary",
@@ -15,9 +17,12 @@ __all__ = [
     "check_source",
     "load_model",
     "random_model",
+    "reading",
     "refuse_adapters",
     "set_gradient_checkpointing",
 ]
+
+_DTYPES: Final = ("float32", "bfloat16", "float16", "auto")
 
 
 def check_source(source: str | Path) -> None:
@@ -30,27 +35,56 @@ def check_source(source: str | Path) -> None:
         )
 
 
+@contextmanager
+def reading(source: str | Path) -> Iterator[None]:
+    """Say in words of ours that a folder is not whole; transformers has a dozen kinds of errors for it."""
+    try:
+        yield
+    except VLAKitError:
+        raise
+    except (OSError, ValueError, LookupError, TypeError, RuntimeError, SafetensorError) as error:
+        first = next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason given")
+        raise CheckpointError(
+            f"source must be a whole folder that save_pretrained wrote or a hub id that can be reached, got "
+            f"{str(source)!r}: {type(error).__name__}: {first.rstrip('.')}. Copy the folder again, or check id, "
+            "revision and connection."
+        ) from error
+
+
 def load_model(source: str | Path, *, dtype: str, attention: str, revision: str | None) -> PreTrainedModel:
-    """Weights of a folder or hub id, in the class that its configuration names."""
+    """Weights of a folder or hub id, all of them, in the class that its configuration names."""
+    if dtype not in _DTYPES:
+        raise SettingError(f"dtype must be one of {_DTYPES}, got {dtype!r}. 'auto' keeps that of the checkpoint.")
     check_source(source)
-    return _with_attention(
-        attention,
-        lambda: AutoModelForImageTextToText.from_pretrained(
-            source, dtype=dtype, attn_implementation=attention, revision=revision
-        ),
-    )
+    with reading(source):
+        model, found = _with_attention(
+            attention,
+            lambda: AutoModelForImageTextToText.from_pretrained(
+                source, dtype=dtype, attn_implementation=attention, revision=revision, output_loading_info=True
+            ),
+        )
+    missing = sorted(found["missing_keys"])
+    if missing:  # transformers draws them at random, and goes on
+        raise CheckpointError(
+            f"source must hold all weights of the model, got {str(source)!r} without {len(missing)} of them, such as "
+            f"{missing[:3]}. Copy the folder again, or take from_config for random weights."
+        )
+    loaded: PreTrainedModel = model
+    return loaded
 
 
 def random_model(source: str | Path, *, attention: str, revision: str | None) -> PreTrainedModel:
     """Random weights for the configuration of a folder or hub id."""
     check_source(source)
-    config = AutoConfig.from_pretrained(source, revision=revision)
-    return _with_attention(
-        attention, lambda: AutoModelForImageTextToText.from_config(config, attn_implementation=attention)
-    )
+    with reading(source):
+        config = AutoConfig.from_pretrained(source, revision=revision)
+        model: PreTrainedModel = _with_attention(
+            attention, lambda: AutoModelForImageTextToText.from_config(config, attn_implementation=attention)
+        )
+    return model
 
 
-def _with_attention(attention: str, build: Callable[[], PreTrainedModel]) -> PreTrainedModel:
+def _with_attention(attention: str, build: Callable[[], Any]) -> Any:  # noqa: ANN401 (a model, or more about it)
     try:
         return build()
     except (ImportError, ValueError) as error:

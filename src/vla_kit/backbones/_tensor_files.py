@@ -2,14 +2,17 @@
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-__all__ = ["digest", "precision", "write_tensors"]
+from vla_kit.errors import DataError
+
+__all__ = ["digest", "precision", "read_tensors", "write_tensors"]
 
 
 def digest(*tensors: Tensor, text: str = "") -> str:
@@ -26,9 +29,24 @@ def precision(device: torch.device) -> str:
     return str(torch.get_autocast_dtype(device.type)) if torch.is_autocast_enabled(device.type) else ""
 
 
+def read_tensors(file: Path, *, needed: Sequence[str], device: str = "cpu") -> dict[str, Tensor]:
+    """Read what `write_tensors` wrote, or say which file is broken."""
+    try:
+        tensors = load_file(file, device=device)
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"file must be a whole safetensors file, got {file}: {error}. Delete it.") from error
+    if not tensors.keys() >= set(needed):
+        raise DataError(f"file must hold the tensors {list(needed)}, got {file} with {sorted(tensors)}. Delete it.")
+    return tensors
+
+
 def write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write a safetensors file; a reader sees the whole file or none."""
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_suffix(f".{os.getpid()}")
-    save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, partial)
-    os.replace(partial, file)
+    try:
+        save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, partial)
+        os.replace(partial, file)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise

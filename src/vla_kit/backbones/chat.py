@@ -13,6 +13,7 @@ from vla_kit.protocols import Conversation, Message, Picture
 
 __all__ = ["answer_labels", "as_template_messages", "pictures", "render_chat", "write_template"]
 
+_ROLES: Final = ("system", "user", "assistant")
 _MARK: Final = "\ue000{}\ue001"  # of Unicode's private use, which no text holds
 
 
@@ -37,8 +38,8 @@ def as_template_messages(conversation: Conversation, *, parts_alone: bool = Fals
         text, `text`.
 
     Raises:
-        SettingError: If there is no message, a view tag is malformed, or a picture stands in a turn that is not the
-            user's.
+        SettingError: If there is no message, one has no content or an unknown role, a view tag is malformed, or a
+            picture stands in a turn that is not the user's.
 
     Examples:
         >>> import torch
@@ -61,7 +62,14 @@ def as_template_messages(conversation: Conversation, *, parts_alone: bool = Fals
         conversational form. Their order is that of `QwenInputs` for robots.
     """
     if not conversation.messages:
-        raise SettingError("conversation must have at least one message, got none. Leave it out.")
+        raise SettingError("messages must hold at least one message, got none. Leave the conversation out.")
+    for message in conversation.messages:
+        if message.role not in _ROLES:
+            raise SettingError(f"role must be one of {_ROLES}, got {message.role!r}. Say who speaks.")
+        if not message.content:
+            raise SettingError(
+                f"content must hold text or pictures, got none in a turn of the {message.role}. Drop it."
+            )
     written = [{"role": message.role, "content": _content(message)} for message in conversation.messages]
     for message in written if parts_alone else ():
         if isinstance(message["content"], str):

@@ -17,6 +17,7 @@ from vla_kit.backbones._pretrained import (
     check_layer,
     load_model,
     random_model,
+    reading,
     refuse_adapters,
     set_gradient_checkpointing,
 )
@@ -125,9 +126,8 @@ class ImageTextBackbone(nn.Module):
             The backbone, in evaluation mode as transformers loads it.
 
         Raises:
-            CheckpointError: If `source` is written as a path and there is no such folder.
+            CheckpointError: If `source` is neither a whole folder nor a reachable hub id, or lacks a weight.
             SettingError: If this machine or model lacks the attention implementation.
-            OSError: If `source` is neither a complete folder nor a reachable hub id.
         """
         model = load_model(source, dtype=dtype, attention=attention, revision=revision)
         return cls._load_rest(model, source, revision, view_tags, layer, gradient_checkpointing)
@@ -154,9 +154,8 @@ class ImageTextBackbone(nn.Module):
             revision: Branch, tag or commit of a hub id.
 
         Raises:
-            CheckpointError: If `source` is written as a path and there is no such folder.
+            CheckpointError: If `source` is neither a whole folder nor a reachable hub id.
             SettingError: If this machine or model lacks the attention implementation.
-            OSError: If `source` is neither a complete folder nor a reachable hub id.
         """
         model = random_model(source, attention=attention, revision=revision)
         return cls._load_rest(model, source, revision, view_tags, layer, gradient_checkpointing)
@@ -171,7 +170,8 @@ class ImageTextBackbone(nn.Module):
         layer: int,
         gradient_checkpointing: bool,
     ) -> "ImageTextBackbone":
-        processor = AutoProcessor.from_pretrained(source, revision=revision)
+        with reading(source):
+            processor = AutoProcessor.from_pretrained(source, revision=revision)
         add_view_tokens(model, processor.tokenizer.backend_tokenizer, view_tags)
         return cls(model, processor=processor, layer=layer, gradient_checkpointing=gradient_checkpointing)
 

@@ -8,6 +8,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from vla_kit.errors import SettingError
+
 __all__ = ["LearnedHead", "LearnedRows"]
 
 
@@ -20,6 +22,9 @@ class LearnedRows(nn.Module):
     Args:
         base_layer: The embedding, frozen by its owner; it stays as it is until `merge`.
         token_ids: Tokens whose rows learn; they begin as they are.
+
+    Raises:
+        SettingError: If there is no token, or one that the embedding has not.
 
     Examples:
         >>> embedding = LearnedRows(nn.Embedding(5, 2).requires_grad_(False), token_ids=[3])
@@ -36,6 +41,11 @@ class LearnedRows(nn.Module):
 
     def __init__(self, base_layer: nn.Embedding, *, token_ids: Sequence[int]) -> None:
         super().__init__()
+        if not token_ids or not all(0 <= token < base_layer.num_embeddings for token in token_ids):
+            raise SettingError(
+                f"token_ids must be tokens in [0, {base_layer.num_embeddings - 1}], at least one, got "
+                f"{list(token_ids)}. Name those whose rows shall learn."
+            )
         self.base_layer = base_layer
         self.register_buffer("token_ids", torch.tensor(token_ids, device=base_layer.weight.device))
         self.rows = nn.Parameter(base_layer.weight.detach()[self.token_ids].clone())

@@ -56,8 +56,8 @@ def add_lora(
         The backbone itself, so that a YAML file may name this function as its class_path.
 
     Raises:
-        SettingError: If the model has LoRA already, `rank` is not positive, or a layer of the language model has no
-            projection of `targets`.
+        SettingError: If the model has LoRA already, `rank` or `alpha` is below 1, `dropout` is not in [0, 1), or a
+            layer of the language model has no projection of `targets`.
 
     Examples:
         >>> from vla_kit.backbones.tiny import tiny_qwen3_5
@@ -69,8 +69,11 @@ def add_lora(
     Source:
         LoRA, arXiv 2106.09685. Qwen-VLA trains all weights; rank and scale are ours.
     """
-    if rank < 1:
-        raise SettingError(f"rank must be at least 1, got {rank}. Raise it.")
+    for argument, value in (("rank", rank), ("alpha", alpha)):
+        if value < 1:
+            raise SettingError(f"{argument} must be at least 1, got {value}. Raise it.")
+    if not 0 <= dropout < 1:
+        raise SettingError(f"dropout must lie in [0, 1), got {dropout}. Use 0 for none.")
     model = cast(PreTrainedModel, backbone.model)
     if any(isinstance(module, BaseTunerLayer) for module in model.modules()):
         raise SettingError("backbone must have no LoRA yet, got one with LoRA. Call merge_lora first.")

@@ -114,8 +114,8 @@ class QwenInputs:
             gives every sample a row and pads it.
 
     Raises:
-        SettingError: If `image_size` is not a whole number of merged patches, `video` has no placeholder, or
-            `row_tokens` is below 1.
+        SettingError: If `image_size` is not a whole number of merged patches, `video` has no placeholder, a count is
+            below 1, a token id is negative, `tokens_per_second` is not above 0, or `chat_template` is empty.
 
     Source:
         Qwen-VLA, arXiv 2605.30280, section 3.2.1: view boundary tokens; sections 3.2.4 and 3.2.5: video history and
@@ -150,6 +150,24 @@ class QwenInputs:
             raise SettingError("history must be 'images' without a video_token_id, got 'video'. Give the token id too.")
         if row_tokens is not None and row_tokens < 1:
             raise SettingError(f"row_tokens must be at least 1, got {row_tokens}. Use a few times the longest sample.")
+        if context_length < 1:
+            raise SettingError(f"context_length must be at least 1, got {context_length}. Take that of the model.")
+        if len(vision_token_ids) != 3:
+            raise SettingError(
+                f"vision_token_ids must be those of vision start, placeholder and vision end, got {vision_token_ids}. "
+                "Take them from the configuration of the model."
+            )
+        for name, token_id in (("padding_id", padding_id), ("video_token_id", video_token_id)):
+            if token_id is not None and token_id < 0:
+                raise SettingError(f"{name} must be at least 0, got {token_id}. Take an id of the vocabulary.")
+        if tokens_per_second is not None and not 0 < tokens_per_second < float("inf"):
+            raise SettingError(
+                f"tokens_per_second must be above 0 and finite, got {tokens_per_second}. Take that of the model."
+            )
+        if chat_template is not None and not chat_template.strip():
+            raise SettingError(
+                f"chat_template must hold a Jinja template, got {chat_template!r}. Leave it out for a model without."
+            )
         self.image_processor = image_processor
         self.vision_token_ids = vision_token_ids
         self.context_length = context_length

@@ -22,6 +22,7 @@ from vla_kit.backbones._pretrained import (
     check_layer,
     load_model,
     random_model,
+    reading,
     refuse_adapters,
     set_gradient_checkpointing,
 )
@@ -211,9 +212,8 @@ class QwenVLBackbone(nn.Module):
             The backbone, in evaluation mode as transformers loads it.
 
         Raises:
-            CheckpointError: If `source` is written as a path and there is no such folder.
+            CheckpointError: If `source` is neither a whole folder nor a reachable hub id, or lacks a weight.
             SettingError: If this machine or model lacks the attention implementation.
-            OSError: If `source` is neither a complete folder nor a reachable hub id.
         """
         model = load_model(source, dtype=dtype, attention=attention, revision=revision)
         settings = (view_tags, image_size, layer, gradient_checkpointing, history, row_tokens)
@@ -247,9 +247,8 @@ class QwenVLBackbone(nn.Module):
             revision: Branch, tag or commit of a hub id.
 
         Raises:
-            CheckpointError: If `source` is written as a path and there is no such folder.
+            CheckpointError: If `source` is neither a whole folder nor a reachable hub id.
             SettingError: If this machine or model lacks the attention implementation.
-            OSError: If `source` is neither a complete folder nor a reachable hub id.
         """
         model = random_model(source, attention=attention, revision=revision)
         settings = (view_tags, image_size, layer, gradient_checkpointing, history, row_tokens)
@@ -268,14 +267,16 @@ class QwenVLBackbone(nn.Module):
         history: HistoryLayout,
         row_tokens: int | None,
     ) -> "QwenVLBackbone":
-        saved = AutoTokenizer.from_pretrained(source, revision=revision)
+        with reading(source):
+            saved = AutoTokenizer.from_pretrained(source, revision=revision)
+            image_processor = AutoImageProcessor.from_pretrained(source, revision=revision)
         tokenizer = saved.backend_tokenizer
         add_view_tokens(model, tokenizer, view_tags)
         return cls(
             model,
             tokenizer=tokenizer,
             image_size=image_size,
-            image_processor=AutoImageProcessor.from_pretrained(source, revision=revision),
+            image_processor=image_processor,
             layer=layer,
             gradient_checkpointing=gradient_checkpointing,
             history=history,

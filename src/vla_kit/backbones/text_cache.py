@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any, Final, Self, cast
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from vla_kit.backbones._speechless import observations_alone
-from vla_kit.backbones._tensor_files import digest, precision, write_tensors
+from vla_kit.backbones._tensor_files import digest, precision, read_tensors, write_tensors
 from vla_kit.backbones._wrapping import hide_in_state_dict
 from vla_kit.errors import SettingError, ShapeError
 from vla_kit.protocols import Backbone, Context, Conversation, Observation
@@ -18,6 +17,7 @@ from vla_kit.protocols import Backbone, Context, Conversation, Observation
 __all__ = ["CachedTextBackbone"]
 
 _END: Final = 0xFF  # a byte that no UTF-8 text holds
+_STATES: Final = ("hidden", "position_ids")
 _PLAIN: Final = (bool, int, float, str)
 
 
@@ -108,6 +108,7 @@ class CachedTextBackbone(nn.Module):
 
         Raises:
             SettingError: If the backbone learns or is in training mode.
+            DataError: If a file of the folder is broken.
         """
         prompts = [bytes(row).rstrip(bytes([_END])).decode() for row in inputs["prompts"].cpu().numpy()]
         if with_logits:
@@ -115,7 +116,7 @@ class CachedTextBackbone(nn.Module):
         self._check_still()
         device = next(self.backbone.parameters()).device
         files = {prompt: self._file(prompt, device) for prompt in prompts}
-        known = {prompt: load_file(file) for prompt, file in files.items() if file.exists()}
+        known = {prompt: read_tensors(file, needed=_STATES) for prompt, file in files.items() if file.exists()}
         new = [prompt for prompt in files if prompt not in known]
         if new:
             with torch.no_grad():

@@ -1,6 +1,7 @@
 """Any vision model of timm beside a small text encoder: a backbone without a language model."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import timm
@@ -45,8 +46,8 @@ class TimmBackbone(nn.Module):
         seed: Of the random weights; the global generator is left alone.
 
     Raises:
-        SettingError: If timm does not know `model_name`, `view_tags` repeats a tag, or the heads do not
-            divide `width`.
+        SettingError: If timm does not know `model_name`, `view_tags` repeats a tag, a size is below 1, the heads do not
+            divide `width`, or the model has no such `stage` or takes no images of `image_size`.
 
     Examples:
         >>> backbone = TimmBackbone("test_vit", corpus=["push the puck"], view_tags=["ego"], image_size=32, width=16)
@@ -87,6 +88,17 @@ class TimmBackbone(nn.Module):
             raise SettingError(f"model_name must be a model of timm, got {model_name!r}. Near ones: {near}.")
         if len(set(view_tags)) != len(view_tags):
             raise SettingError(f"view_tags must be distinct, got {list(view_tags)}. Name each view once.")
+        for name, value in (
+            ("image_size", image_size),
+            ("width", width),
+            ("text_layers", text_layers),
+            ("heads", heads),
+            ("context_length", context_length),
+        ):
+            if value < 1:
+                raise SettingError(f"{name} must be at least 1, got {value}. Raise it.")
+        if stage > -1:
+            raise SettingError(f"stage must be at most -1, got {stage}. Count from the end: -1 is the last one.")
         if width % heads:
             raise SettingError(
                 f"width must be a multiple of heads ({heads}), got {width}. Use {max(1, width // heads) * heads}."
@@ -110,9 +122,10 @@ class TimmBackbone(nn.Module):
         fixed = {"img_size": image_size} if config is not None and config.fixed_input_size else {}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.vision = timm.create_model(
-                model_name, pretrained=pretrained, features_only=True, out_indices=(stage,), **fixed
-            )
+            with _refusals(model_name, image_size, stage):
+                self.vision = timm.create_model(
+                    model_name, pretrained=pretrained, features_only=True, out_indices=(stage,), **fixed
+                )
             channels = self.vision.feature_info.channels()[-1]
             self.vision_norm = nn.LayerNorm(channels)
             self.vision_projection = nn.Linear(channels, width)
@@ -129,7 +142,7 @@ class TimmBackbone(nn.Module):
         self.register_buffer("mean", torch.tensor(config.mean if config else (0.5, 0.5, 0.5)).view(3, 1, 1) * 255)
         self.register_buffer("std", torch.tensor(config.std if config else (0.5, 0.5, 0.5)).view(3, 1, 1) * 255)
         self.vision.eval()
-        with torch.no_grad():
+        with torch.no_grad(), _refusals(model_name, image_size, stage):
             self._grid = self._features(torch.zeros(1, 3, image_size, image_size)).shape[1:3]
         self.vision.train()
         # Rotary positions tell attention how far apart two tokens are, not where they stand: the head, which reads
@@ -292,3 +305,15 @@ class TimmBackbone(nn.Module):
                 "Name it in view_tags when the backbone is built."
             )
         return token_id
+
+
+@contextmanager
+def _refusals(model_name: str, image_size: int, stage: int) -> Iterator[None]:
+    """What timm asserts of the size of images and of the stage, as an error of ours."""
+    try:
+        yield
+    except AssertionError as error:
+        raise SettingError(
+            f"image_size and stage must be those that {model_name} takes, got {image_size} and {stage}: {error}. "
+            "Change the one that it names."
+        ) from error

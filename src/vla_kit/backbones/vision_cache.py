@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any, Self, cast
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
 
-from vla_kit.backbones._tensor_files import digest, precision, write_tensors
+from vla_kit.backbones._tensor_files import digest, precision, read_tensors, write_tensors
 from vla_kit.backbones._wrapping import hide_in_state_dict
 from vla_kit.errors import SettingError
 
@@ -61,6 +60,7 @@ class CachedVisionTower(nn.Module):
 
         Raises:
             SettingError: If the tower is not frozen.
+            DataError: If a file of the folder is broken.
         """
         if any(parameter.requires_grad for parameter in self.tower.parameters()):
             raise SettingError(
@@ -72,7 +72,8 @@ class CachedVisionTower(nn.Module):
         patches = grid_thw.prod(-1).tolist()
         images = pixel_values.split(patches)
         files = [self._file(image, grid) for image, grid in zip(images, grid_thw, strict=True)]
-        known = {file: load_file(file, device=str(pixel_values.device)) for file in set(files) if file.exists()}
+        device = str(pixel_values.device)
+        known = {file: read_tensors(file, needed=[_TOKENS], device=device) for file in set(files) if file.exists()}
         missing = {file: index for index, file in enumerate(files) if file not in known}
         if missing:
             chosen = sorted(missing.values())

@@ -77,12 +77,15 @@ class History:
             Rising distances, rounded to whole frames, 0 first.
 
         Raises:
-            SettingError: If the recording is slower than the history, which would repeat frames.
+            SettingError: If the recording is slower than the history, which would repeat frames, or its rate is not
+                finite.
 
         Examples:
             >>> History(frames=4, rate_hz=2).offsets(recorded_hz=5)
             [0, 3, 5, 8]
         """
+        if not recorded_hz < math.inf:  # nor NaN
+            raise SettingError(f"recorded_hz must be finite, got {recorded_hz}. Give frames per second.")
         if recorded_hz < self.rate_hz:
             raise SettingError(
                 f"rate_hz must be at most the recorded {recorded_hz} Hz, got {self.rate_hz} Hz, for frames would "

@@ -1,5 +1,6 @@
 """Pictures as the patches of a Qwen vision tower, and back, in operations that a graph can hold."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -24,6 +25,9 @@ class Patches:
         mean: Of each colour, of pixels in [0, 1].
         std: Of each colour, of pixels in [0, 1].
 
+    Raises:
+        SettingError: If a size is below 1, or mean and std are not three finite numbers each, the latter above 0.
+
     Examples:
         >>> patches = Patches(patch_size=2, merge_size=1, temporal_patch_size=2, mean=[0.5] * 3, std=[0.5] * 3)
         >>> pictures = torch.arange(24, dtype=torch.uint8).reshape(1, 3, 2, 4)
@@ -44,6 +48,16 @@ class Patches:
         mean: Sequence[float],
         std: Sequence[float],
     ) -> None:
+        sizes = {"patch_size": patch_size, "merge_size": merge_size, "temporal_patch_size": temporal_patch_size}
+        for name, size in sizes.items():
+            if size < 1:
+                raise SettingError(f"{name} must be at least 1, got {size}. Take that of the image processor.")
+        for name, values, least in (("mean", mean, -math.inf), ("std", std, 0.0)):
+            if len(values) != _COLOURS or not all(least < value < math.inf for value in values):
+                raise SettingError(
+                    f"{name} must be {_COLOURS} finite numbers above {least:g}, got {list(values)}. Take those of the "
+                    "image processor."
+                )
         self.patch_size = patch_size
         self.merge_size = merge_size
         self.temporal_patch_size = temporal_patch_size

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from vla_kit.errors import ExportError, MissingExtraError
+from vla_kit.errors import DataError, ExportError, MissingExtraError
 
 __all__ = ["open_onnx", "open_torch", "trace", "write_onnx", "write_torch"]
 
@@ -61,8 +61,15 @@ def write_torch(program: ExportedProgram, path: Path) -> None:
 
 
 def open_torch(path: Path) -> Callable[[Mapping[str, Tensor]], Tensor]:
-    """Load a `.pt2`, which anybody may do who has PyTorch."""
-    program = torch.export.load(path).module()
+    """Load a `.pt2`, which anybody may do who has PyTorch.
+
+    Raises:
+        DataError: If the file is missing or broken.
+    """
+    try:
+        program = torch.export.load(path).module()
+    except Exception as error:  # whatever torch gives for bytes that are no program
+        raise _unreadable(path, error, kind=".pt2 of torch.export") from error
 
     def run(inputs: Mapping[str, Tensor]) -> Tensor:
         with torch.no_grad():
@@ -107,13 +114,17 @@ def open_onnx(path: Path) -> Callable[[Mapping[str, Tensor]], Tensor]:
     """Load an `.onnx` into onnxruntime, on the CPU.
 
     Raises:
+        DataError: If the file is missing or broken.
         MissingExtraError: If onnxruntime is not installed.
     """
     try:
         import onnxruntime
     except ImportError as error:
         raise MissingExtraError("onnxruntime", extra="export") from error
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    except Exception as error:  # whatever onnxruntime gives for bytes that are no program
+        raise _unreadable(path, error, kind=".onnx") from error
     known = {entry.name for entry in session.get_inputs()}
 
     def run(inputs: Mapping[str, Tensor]) -> Tensor:
@@ -138,6 +149,11 @@ def _with_signature(graph: nn.Module, names: Sequence[str]) -> Iterator[None]:
         yield
     finally:
         del vars(graph)["forward"]
+
+
+def _unreadable(path: Path, error: Exception, *, kind: str) -> DataError:
+    found = f"{type(error).__name__}: {_first_line(error)}" if path.is_file() else "no such file"
+    return DataError(f"path must be a whole {kind}, got {path}: {found}. Export the policy again.")
 
 
 def _first_line(error: Exception) -> str:

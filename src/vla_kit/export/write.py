@@ -1,6 +1,7 @@
 """Write a policy, or what of it can be exported, and prove that the file answers as the policy does."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,12 +86,17 @@ def export_policy(
 
     Raises:
         ExportError: If answers differ by more than `tolerance`, or not even the head can be exported.
-        SettingError: If the observations are of several robots, `tolerance` is not above 0, or the folder has content.
+        SettingError: If the observations are of several robots, `format` is unknown, `tolerance` is not above 0 and
+            finite, `source` is empty, or the folder has content.
         ShapeError: If there is no observation.
         MissingExtraError: If a library of the extra `export` is missing.
     """
-    if not tolerance > 0:
-        raise SettingError(f"tolerance must be above 0, got {tolerance}. Rounding alone makes about 1e-6.")
+    if format not in _SUFFIX:
+        raise SettingError(f"format must be one of {list(_SUFFIX)}, got {format!r}. Choose one.")
+    if not 0 < tolerance < math.inf:
+        raise SettingError(f"tolerance must be above 0 and finite, got {tolerance}. Rounding alone makes about 1e-6.")
+    if not source.strip():
+        raise SettingError(f"source must say where the observations come from, got {source!r}. Leave it out.")
     if not observations:
         raise ShapeError("observations must hold at least one observation, got none. Take one from a data set.")
     robots = sorted({observation.embodiment for observation in observations})

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from vla_kit.errors import SettingError
-from vla_kit.heads.conditioned import check_context_width
+from vla_kit.heads.conditioned import check_context
 from vla_kit.heads.pooling import mean_token
 from vla_kit.protocols import Context
 
@@ -98,9 +98,10 @@ class AnchoredHead(nn.Module):
             The readout, and what the head inside remembers.
 
         Raises:
-            ShapeError: If the context does not have `context_width` features.
+            ShapeError: If the context does not have `context_width` features, or its parts differ in their tokens.
+            DtypeError: If its states are not floating point, or its mask is not bool.
         """
-        check_context_width(context, self.context_width)
+        check_context(context, self.context_width)
         anchor = self.readout(mean_token(context).to(self.readout.weight.dtype)).unflatten(
             -1, (self.horizon, self.channels)
         )

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vla_kit.errors import SettingError
-from vla_kit.heads.per_embodiment import check_names
+from vla_kit.heads.per_embodiment import check_names, check_sizes
 from vla_kit.heads.projection import robot_rows
 
 __all__ = ["ConcatenatedProjection"]
@@ -28,7 +28,8 @@ class ConcatenatedProjection(nn.Module):
             size cannot go unnoticed.
 
     Raises:
-        SettingError: If there is no robot, a name holds a full stop, or a size is not within [1, channels].
+        SettingError: If there is no robot, a name holds a full stop, a width is below 1, or a size is not within
+            [1, channels].
 
     Examples:
         >>> from functools import partial
@@ -49,6 +50,7 @@ class ConcatenatedProjection(nn.Module):
     def __init__(self, channels: int, width: int, *, sizes: Mapping[str, int]) -> None:
         super().__init__()
         self.embodiments = check_names(list(sizes))
+        check_sizes(channels, width)
         wrong = {name: size for name, size in sizes.items() if not 1 <= size <= channels}
         if wrong:
             raise SettingError(f"sizes must lie in [1, channels = {channels}], got {wrong}. Raise the head's channels.")

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from vla_kit.errors import ShapeError
+from vla_kit.errors import DtypeError, ShapeError
 from vla_kit.protocols import Context
 
 __all__ = ["Conditioned"]
@@ -52,21 +52,38 @@ class Conditioned:
     address: Int[Tensor, "batch ..."] | None = None
 
 
-def check_context_width(context: Context, width: int) -> None:
-    """Refuse a context of another width than a head was built for.
+def check_context(context: Context, width: int) -> None:
+    """Refuse a context that a head cannot read; shapes and dtypes alone, no value is looked at.
 
     Args:
         context: Output of a backbone.
         width: Features of a context token that the head expects.
 
     Raises:
-        ShapeError: If they differ.
+        ShapeError: If the width is another one, or the parts of the context differ in their samples or tokens.
+        DtypeError: If the states are not floating point, or the mask is not bool.
     """
-    if context.hidden.shape[-1] != width:
+    hidden, mask, position_ids = context.hidden, context.mask, context.position_ids
+    if hidden.ndim != 3 or hidden.shape[-1] != width:
         raise ShapeError(
-            f"context.hidden must have {width} features, got {tuple(context.hidden.shape)}. "
+            f"context.hidden must have the shape (batch, token, {width}), got {tuple(hidden.shape)}. "
             "Build the head with context_width=backbone.width."
         )
+    for name, shape, wanted in (
+        ("mask", mask.shape, hidden.shape[:2]),
+        ("position_ids", position_ids.shape, (3, *hidden.shape[:2])),
+    ):
+        if shape != wanted:
+            raise ShapeError(
+                f"context.{name} must have the shape {tuple(wanted)} beside hidden {tuple(hidden.shape)}, got "
+                f"{tuple(shape)}. Take the parts of one context."
+            )
+    if not hidden.is_floating_point():
+        raise DtypeError(f"context.hidden must be floating point, got {hidden.dtype}. Take the states of a backbone.")
+    if mask.dtype != torch.bool:
+        raise DtypeError(f"context.mask must be torch.bool, got {mask.dtype}. Convert it with .bool().")
+    if position_ids.is_floating_point() or position_ids.is_complex():
+        raise DtypeError(f"context.position_ids must be whole numbers, got {position_ids.dtype}. Count tokens.")
 
 
 def next_position(

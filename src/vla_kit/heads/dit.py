@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vla_kit.errors import EmbodimentError, SettingError, ShapeError
 from vla_kit.heads.blocks import DiTBlock, Modulation, attend, normalise, over_tokens
-from vla_kit.heads.conditioned import Conditioned, check_context_width, next_position
+from vla_kit.heads.conditioned import Conditioned, check_context, next_position
 from vla_kit.heads.projection import ActionProjection
 from vla_kit.heads.rope import default_sections, rotary_angles, validate_sections
 from vla_kit.heads.time_features import TIME_FEATURES, time_features
@@ -182,10 +182,11 @@ class DiTHead(nn.Module):
             In mode "cached" the keys and values of every block; in mode "joint" the projected context.
 
         Raises:
-            ShapeError: If the context does not have `context_width` features.
+            ShapeError: If the context does not have `context_width` features, or its parts differ in their tokens.
+            DtypeError: If its states are not floating point, or its mask is not bool.
             EmbodimentError: If a head with a projection meets a robot that it does not know, or none.
         """
-        check_context_width(context, self.context_width)
+        check_context(context, self.context_width)
         address = self._address(context)
         hidden, mask = context.hidden, context.mask
         dtype = self.context_projection.weight.dtype

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from vla_kit.errors import SettingError, ShapeError
-from vla_kit.heads.conditioned import check_context_width
+from vla_kit.heads.conditioned import check_context
 from vla_kit.heads.pooling import mean_token
 from vla_kit.heads.time_features import TIME_FEATURES, time_features
 from vla_kit.protocols import Context
@@ -107,7 +107,7 @@ class NoiseHead(nn.Module):
         Raises:
             ShapeError: If channels, mask or batch do not fit.
         """
-        check_context_width(context, self.context_width)
+        check_context(context, self.context_width)
         batch = context.mask.shape[0]
         if noisy_actions.shape[-1] != self.channels or mask.shape != noisy_actions.shape or len(mask) % batch:
             raise ShapeError(

@@ -27,7 +27,7 @@ class PerEmbodimentProjection(nn.Module):
         embodiments: Names of the robots; their order does not matter.
 
     Raises:
-        SettingError: If there is no robot, one is named twice, or a name holds a full stop.
+        SettingError: If there is no robot, one is named twice, a name holds a full stop, or a width is below 1.
 
     Examples:
         >>> from functools import partial
@@ -49,6 +49,7 @@ class PerEmbodimentProjection(nn.Module):
     def __init__(self, channels: int, width: int, *, embodiments: Sequence[str]) -> None:
         super().__init__()
         self.embodiments = check_names(embodiments)
+        check_sizes(channels, width)
         self.encoders = nn.ModuleDict(
             {
                 name: nn.Sequential(nn.Linear(channels, width), nn.SiLU(), nn.Linear(width, width))
@@ -128,6 +129,21 @@ def check_names(embodiments: Sequence[str]) -> tuple[str, ...]:
             f"embodiments must be words without a full stop, got {list(embodiments)}. They become keys of checkpoints."
         )
     return tuple(sorted(embodiments))
+
+
+def check_sizes(channels: int, width: int) -> None:
+    """Refuse widths of a projection that no head has.
+
+    Args:
+        channels: Padded action width.
+        width: Features of a token.
+
+    Raises:
+        SettingError: If one is below 1.
+    """
+    for name, value in (("channels", channels), ("width", width)):
+        if value < 1:
+            raise SettingError(f"{name} must be at least 1, got {value}. Use that of the head.")
 
 
 def _batched(

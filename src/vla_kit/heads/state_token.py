@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from vla_kit.errors import DataError, SettingError, ShapeError
-from vla_kit.heads.conditioned import check_context_width, next_position
+from vla_kit.errors import DataError, DtypeError, SettingError, ShapeError
+from vla_kit.heads.conditioned import check_context, next_position
 from vla_kit.protocols import Context
 
 __all__ = ["StateTokenHead", "state_channels"]
@@ -75,9 +75,10 @@ class StateTokenHead(nn.Module):
 
         Raises:
             DataError: If the context has no state.
-            ShapeError: If the state or the context has another width than this head.
+            ShapeError: If the state or the context has another width than this head, or parts differ in their samples.
+            DtypeError: If states are not floating point, or a mask is not bool.
         """
-        check_context_width(context, self.context_width)
+        check_context(context, self.context_width)
         if context.state is None or context.state_mask is None:
             raise DataError(
                 "context.state and context.state_mask must be given to this head, got none. "
@@ -87,6 +88,11 @@ class StateTokenHead(nn.Module):
             raise ShapeError(
                 f"context.state and state_mask must have {self.state_channels} channels, got "
                 f"{tuple(context.state.shape)} and {tuple(context.state_mask.shape)}. Pad the states."
+            )
+        if not context.state.is_floating_point() or context.state_mask.dtype != torch.bool:
+            raise DtypeError(
+                f"context.state and state_mask must be floating point and bool, got {context.state.dtype} and "
+                f"{context.state_mask.dtype}. Take both from StateScaler."
             )
         state = torch.where(context.state_mask, context.state, 0).to(next(self.token.parameters()).dtype)
         token = self.token(state).to(context.hidden.dtype)

@@ -4,7 +4,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vla_kit.errors import SettingError
-from vla_kit.heads.conditioned import check_context_width
+from vla_kit.heads.conditioned import check_context
 from vla_kit.heads.pooling import mean_token
 from vla_kit.protocols import Context
 
@@ -61,9 +61,10 @@ class ValueHead(nn.Module):
             Value, in the unit of the reward.
 
         Raises:
-            ShapeError: If the context does not have `context_width` features.
+            ShapeError: If the context does not have `context_width` features, or its parts differ in their tokens.
+            DtypeError: If its states are not floating point, or its mask is not bool.
         """
-        check_context_width(context, self.context_width)
+        check_context(context, self.context_width)
         pooled = mean_token(context).detach()
         value: Tensor = self.readout(pooled.to(self.readout.weight.dtype))
         return value[:, 0]

@@ -18,7 +18,7 @@ import vla_kit
 from vla_kit.actions import EigengraspBasis, QuantileNormalizer, QuantileStats
 from vla_kit.data.eigengrasp_file import load_eigengrasps, save_eigengrasps
 from vla_kit.embodiment import EmbodimentPrompter
-from vla_kit.errors import CheckpointError, SettingError, VLAKitError
+from vla_kit.errors import CheckpointError, SettingError, StatisticsError, VLAKitError
 from vla_kit.policy.card import model_card
 from vla_kit.policy.description import build, describe
 from vla_kit.policy.prediction import Inpainting, Solver
@@ -103,9 +103,15 @@ def read_policy(
 
     Raises:
         CheckpointError: If a file is missing, broken, of another format, or does not fit the others.
-        SettingError: If a part refuses its settings.
+        SettingError: If a part refuses its settings, or the device is not there.
         StatisticsError: If statistics and robots differ in size.
     """
+    try:
+        torch.empty(0, device=device)
+    except (AssertionError, RuntimeError) as error:  # what torch gives for a name it does not know, and for no GPU
+        raise SettingError(
+            f"device must be one that torch finds here, got {str(device)!r}: {error}. Use 'cpu' or 'cuda'."
+        ) from error
     root = Path(folder)
     for name in (_SETTINGS, _ROBOTS, _STATISTICS, _WEIGHTS):
         if not (root / name).is_file():
@@ -135,8 +141,8 @@ def _read_parts(
         raise CheckpointError(
             f"{_SETTINGS} must hold the keys {sorted(needed)}, got {sorted(map(str, settings))}. Take the original."
         )
-    for name in ("channels", "temperature"):
-        if type(settings[name]) not in (int, float):
+    for name, kinds in (("channels", (int,)), ("temperature", (int, float))):
+        if type(settings[name]) not in kinds:
             raise CheckpointError(f"{name} must be a number, got {settings[name]!r} in {root}. Take the original.")
     _refuse_code(root)
     prompter = build(_read_yaml(root / _ROBOTS), folder=root, allowed=allowed)
@@ -212,7 +218,10 @@ def _add_checked(
             f"{_STATISTICS} must be of the robots {sorted(prompter.names)} of {_ROBOTS}, got {name!r}. "
             "Take both files from one folder."
         )
-    normalizer.add(name, QuantileStats.from_dict(entry), space)
+    try:
+        normalizer.add(name, QuantileStats.from_dict(entry), space)
+    except StatisticsError as error:
+        raise StatisticsError(f"{_STATISTICS} must hold the statistics of {name!r}, got others: {error}") from error
     for key, now in (("fingerprint", normalizer.fingerprints[name]), ("space", space.fingerprint)):
         if entry[key] != now:
             raise CheckpointError(
@@ -224,7 +233,7 @@ def _add_checked(
 def _refuse_code(root: Path) -> None:
     """Refuse settings of transformers that name code outside of the installed libraries."""
     for path in sorted(root.rglob("*.json")):
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8", errors="replace")  # what is broken is for its reader to say
         found = re.search(r'"(auto_map|custom_generate)"\s*:|"_?(attn|experts)_implementation\w*"\s*:\s*"[^"]*/', text)
         if found is not None:
             raise CheckpointError(

@@ -27,7 +27,7 @@ class FrameHistory:
         control_hz: How often `add` is called a second.
 
     Raises:
-        SettingError: If `control_hz` is below the rate of the history.
+        SettingError: If `control_hz` is below the rate of the history, or not finite.
 
     Examples:
         >>> seen = FrameHistory(History(frames=3, rate_hz=5), control_hz=10)

@@ -5,7 +5,7 @@ from pathlib import Path
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
-from vla_kit.errors import CheckpointError
+from vla_kit.errors import CheckpointError, SettingError
 from vla_kit.policy.folder import FILES
 
 __all__ = ["fetch_policy", "upload_policy"]
@@ -51,8 +51,13 @@ def upload_policy(
         Address of the commit.
 
     Raises:
-        CheckpointError: If the hub refuses.
+        CheckpointError: If the folder is not there, or the hub refuses.
+        SettingError: If the message is empty.
     """
+    if not folder.is_dir():  # said before a repository is made for it
+        raise CheckpointError(f"folder must be one that Policy.save wrote, got {folder}, which is none. Save it first.")
+    if not message.strip():
+        raise SettingError(f"message must hold words, got {message!r}. Say what the commit brings.")
     api = HfApi(token=token)
     try:
         api.create_repo(repo_id, private=private, exist_ok=True)

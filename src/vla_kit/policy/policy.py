@@ -1,5 +1,6 @@
 """A trained model as a robot uses it: pictures and words in, native action chunks out."""
 
+import math
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,8 +63,8 @@ class Policy:
         hand_basis: Eigengrasps of human hands, for `decode_hands`; None for a policy without hands.
 
     Raises:
-        SettingError: If `channels` is below 1, `temperature` is negative, or `state_normalizer` does not fit prompter
-            and head.
+        SettingError: If `channels` is below 1, `temperature` is negative or not finite, or `state_normalizer` does not
+            fit prompter and head.
 
     Examples:
         >>> from vla_kit.actions import ActionSpace, ChannelGroup, QuantileStats
@@ -108,8 +109,8 @@ class Policy:
     ) -> None:
         if channels < 1:
             raise SettingError(f"channels must be at least 1, got {channels}. Use the head's.")
-        if not temperature >= 0:
-            raise SettingError(f"temperature must be at least 0, got {temperature}. Use 1.0.")
+        if not 0 <= temperature < math.inf:
+            raise SettingError(f"temperature must be at least 0 and finite, got {temperature}. Use 1.0.")
         self.backbone = cast(Backbone, backbone.eval())
         self.head = head.eval()
         self.prompter = prompter
@@ -175,7 +176,7 @@ class Policy:
         Raises:
             CheckpointError: If a file is missing, broken, of another format, or does not fit the others; if a class is
                 not allowed; or if the hub has no such policy.
-            SettingError: If a part refuses its settings.
+            SettingError: If a part refuses its settings, or the device is not there.
             StatisticsError: If statistics and robots differ in size.
         """
         parts = read_policy(local_policy(folder, revision=revision), device=device, allowed=allowed)

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vla_kit.actions import MaskedActions
-from vla_kit.errors import SettingError, ShapeError
+from vla_kit.errors import DataError, SettingError, ShapeError
 
 __all__ = ["ChunkPrefix", "RealTimeExecutor", "known_actions"]
 
@@ -24,6 +24,7 @@ class ChunkPrefix:
 
     Raises:
         ShapeError: If `actions` is not two-dimensional or shorter than `delay`.
+        DataError: If an action is NaN or infinite.
         SettingError: If `delay` is negative.
 
     Examples:
@@ -42,6 +43,9 @@ class ChunkPrefix:
                 f"actions must have the shape (step, size) with at least delay = {self.delay} steps, got "
                 f"{self.actions.shape}. Ask for a new chunk earlier."
             )
+        broken = np.flatnonzero(~np.isfinite(self.actions).all(axis=1)).tolist()
+        if broken:
+            raise DataError(f"actions must be finite, got NaN or infinity in steps {broken}. Ask for a new chunk.")
 
 
 class RealTimeExecutor:

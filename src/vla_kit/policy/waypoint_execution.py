@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Generator
 
 from vla_kit.actions import StopRule, WaypointReading, convert_waypoints
+from vla_kit.actions.waypoints import check_reading
 from vla_kit.errors import ShapeError
 from vla_kit.policy.execution import ChunkExecutor
 from vla_kit.policy.observation import PolicyObservation
@@ -29,7 +30,7 @@ class WaypointExecutor:
         stop: When a whole chunk, not only its beginning, means a stop; `StopRule()` where None.
 
     Raises:
-        SettingError: If `replan_every` is below 1.
+        SettingError: If `replan_every` is below 1, or `reading` is unknown.
 
     Examples:
         >>> executor = WaypointExecutor(replan_every=2, reading="from_start")
@@ -48,6 +49,7 @@ class WaypointExecutor:
     def __init__(
         self, *, replan_every: int, reading: WaypointReading = "consecutive", stop: StopRule | None = None
     ) -> None:
+        check_reading(reading)
         self._executor = ChunkExecutor(replan_every=replan_every)
         self.replan_every = replan_every
         self.reading = reading
@@ -77,7 +79,6 @@ class WaypointExecutor:
 
         Raises:
             ShapeError: If the chunk is empty or has not three channels.
-            SettingError: If the reading is unknown.
         """
         steps = _consecutive(chunk, self.reading)
         self._stopped = bool(self.stop(torch.from_numpy(steps)))
@@ -113,6 +114,9 @@ class WaypointPolicy:
         reading: What its waypoints are measured from.
         stop: When a whole chunk means a stop; `StopRule()` where None.
 
+    Raises:
+        SettingError: If `reading` is unknown.
+
     Examples:
         >>> class Ahead:
         ...     def act(self, observations, *, generator):
@@ -125,6 +129,7 @@ class WaypointPolicy:
     def __init__(
         self, policy: _ChunkPolicy, *, reading: WaypointReading = "consecutive", stop: StopRule | None = None
     ) -> None:
+        check_reading(reading)
         self.policy = policy
         self.reading = reading
         self.stop = StopRule() if stop is None else stop

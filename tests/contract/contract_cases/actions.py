@@ -17,19 +17,39 @@ from vla_kit.actions import (
 
 SPACE = ActionSpace([ChannelGroup("joint", kind="joint", reference="absolute", unit="rad", count=2)])
 STATS = QuantileStats(q01=torch.zeros(2), q99=torch.ones(2))
+CONVERTED = ("wrong dtype",)  # numbers of any type, read from files of any origin; kept as float32
 
 CASES = [
-    Case(ActionRepresentation, lambda folder: {"kind": "delta_step", "rotation": "axis_angle", "output": "rotation_6d", "frame": "body"}),
+    Case(
+        ActionRepresentation,
+        lambda folder: {"kind": "delta_step", "rotation": "axis_angle", "output": "rotation_6d", "frame": "body"},
+    ),
     Case(ActionSpace, lambda folder: {"groups": [ChannelGroup("x", kind="joint", reference="absolute", unit="rad")]}),
-    Case(Channel, lambda folder: {"name": "x", "kind": "joint", "reference": "absolute", "unit": "rad", "normalized": True}),
+    Case(
+        Channel,
+        lambda folder: {"name": "x", "kind": "joint", "reference": "absolute", "unit": "rad", "normalized": True},
+    ),
     Case(
         ChannelGroup,
-        lambda folder: {"name": "x", "kind": "joint", "reference": "delta", "unit": "rad", "count": 2, "normalized": True},
+        lambda folder: {
+            "name": "x",
+            "kind": "joint",
+            "reference": "delta",
+            "unit": "rad",
+            "count": 2,
+            "normalized": True,
+        },
     ),
-    Case(EigengraspBasis, lambda folder: {"mean": torch.zeros(45), "directions": torch.eye(45)[:10]}),
+    Case(
+        EigengraspBasis,
+        lambda folder: {"mean": torch.zeros(45), "directions": torch.eye(45)[:10]},
+        meant={"mean": CONVERTED, "directions": CONVERTED},
+    ),
     Case(
         EigengraspBasis.from_mano,
         lambda folder: {"components": torch.eye(45), "mean": torch.zeros(45), "side": "right", "count": 10},
+        meant={"components": CONVERTED, "mean": CONVERTED},
+        named={"components": "directions"},
     ),
     Case(
         MaskedActions,
@@ -58,9 +78,10 @@ CASES = [
             "std": torch.full((2,), 0.3),
             "count": 100,
         },
+        meant=dict.fromkeys(("q01", "q99", "minimum", "maximum", "mean", "std"), CONVERTED),
     ),
     Case(QuantileStats.from_dict, lambda folder: {"entry": {"q01": [0.0], "q99": [1.0], "count": [100]}}),
-    Case(QuantileStats.from_frames, lambda folder: {"frames": torch.rand(100, 2)}),
+    Case(QuantileStats.from_frames, lambda folder: {"frames": torch.rand(100, 2)}, meant={"frames": CONVERTED}),
     Case(StopRule, lambda folder: {"distance_m": 0.1, "angle_rad": 0.17}),
 ]
 WITHOUT_CASE: dict[str, str] = {}

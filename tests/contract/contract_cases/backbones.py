@@ -36,7 +36,7 @@ TINY = {
     "text_layers": 1,
     "heads": 4,
     "vocabulary_size": 320,
-    "context_length": 128,
+    "context_length": 256,
     "history": "video",
     "row_tokens": 64,
     "seed": 3,
@@ -55,15 +55,13 @@ shared_qwen = functools.cache(qwen)
 def paligemma() -> ImageTextBackbone:
     """A small backbone of another family."""
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
-    text = {**sizes, "vocab_size": 300, "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 512}
+    text = {**sizes, "vocab_size": 1536, "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 512}
     special = ["<pad>", "<bos>", "<eos>", "<image>", "<|ego_start|>", "<|ego_end|>"]
     tokenizer = train_tokenizer(["push"], special_tokens=special, vocabulary_size=300)
     wrapped = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>"
     )
-    processor = PaliGemmaProcessor(
-        SiglipImageProcessor(size={"height": 28, "width": 28}, image_seq_length=4), wrapped
-    )
+    processor = PaliGemmaProcessor(SiglipImageProcessor(size={"height": 28, "width": 28}, image_seq_length=4), wrapped)
     config = PaliGemmaConfig(
         vision_config={**sizes, "model_type": "siglip_vision_model", "image_size": 28, "patch_size": 14},
         text_config={**text, "model_type": "gemma", "pad_token_id": 0},
@@ -149,7 +147,11 @@ CASES = [
         },
     ),
     Case(LearnedRows, lambda folder: {"base_layer": nn.Embedding(5, 2), "token_ids": [3]}),
-    Case(QwenInputs, lambda folder: qwen_inputs(), meant={"padding_id": ("0",), "video_token_id": ("0",)}),
+    Case(
+        QwenInputs,
+        lambda folder: qwen_inputs(),
+        meant={"padding_id": ("0",), "video_token_id": ("0",)},  # ids of the vocabulary count from 0
+    ),
     Case(
         QwenVLBackbone,
         lambda folder: {

@@ -89,8 +89,16 @@ CASES = [
             "head": HeadGraph(policy(), embodiment="arm"),
         },
     ),
-    Case(QwenGraph, lambda folder: {"backbone": qwen_policy().backbone, "prepared": prepared(qwen_policy())}),
-    Case(TimmGraph, lambda folder: {"backbone": policy().backbone, "prepared": prepared(policy())}),
+    Case(
+        QwenGraph,
+        lambda folder: {"backbone": qwen_policy().backbone, "prepared": prepared(qwen_policy())},
+        named={"prepared": "observations"},
+    ),
+    Case(
+        TimmGraph,
+        lambda folder: {"backbone": policy().backbone, "prepared": prepared(policy())},
+        named={"prepared": "observations"},
+    ),
     Case(
         export_policy,
         lambda folder: {
@@ -108,7 +116,7 @@ CASES = [
     Case(
         write_onnx,
         lambda folder: {"program": program(), "inputs": inputs(), "path": folder / "program.onnx"},
-        meant={"path": ("missing",)},
+        meant={"path": ("missing",), "inputs": ("empty",)},  # the program knows its inputs
     ),
     Case(
         write_torch,

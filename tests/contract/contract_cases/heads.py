@@ -21,7 +21,11 @@ CASES = [
         AnchoredHead,
         lambda folder: {"head": DiTHead(**SIZES), "context_width": 32, "horizon": 4, "smallest_time": 0.05},
     ),
-    Case(ConcatenatedProjection, lambda folder: {"channels": 4, "width": 16, "sizes": {"arm": 2}}),
+    Case(
+        ConcatenatedProjection,
+        lambda folder: {"channels": 4, "width": 16, "sizes": {"arm": 2}},
+        named={"sizes": "embodiments"},
+    ),
     Case(DiTBlock, lambda folder: {"width": 16, "num_heads": 2, "mlp_hidden": 32}),
     Case(
         DiTHead,

@@ -37,6 +37,7 @@ CASES = [
             "success_m": 3.0,
             "reference": np.array([[0.0, 0.0], [1.0, 0.0]]),
         },
+        named={"goal_distances": "distance"},
     ),
     Case(NavigationScores, lambda folder: {}, left={"kwargs": "those of torchmetrics"}),
     Case(SuccessRate, lambda folder: {"confidence": 0.95}),

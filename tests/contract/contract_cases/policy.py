@@ -67,6 +67,11 @@ def described(folder: Path) -> dict[str, Any]:
     return describe(shared_qwen(), folder=folder, name="backbone")
 
 
+@wraps(write_policy)
+def written_by_policy(folder: Path, **given: Any) -> None:
+    Policy(**given).save(folder)  # which refuses wrong settings before it writes
+
+
 @wraps(whole_or_nothing)
 def written(**given: Any) -> None:
     with whole_or_nothing(**given) as partial:
@@ -98,7 +103,11 @@ CASES = [
     Case(ChunkExecutor, lambda folder: {"replan_every": 2}),
     Case(ChunkPrefix, lambda folder: {"actions": np.zeros((3, 2)), "delay": 1}, meant={"delay": ("0",)}),
     Case(EnsembleExecutor, lambda folder: {"space": SPACE, "replan_every": 1, "decay": 0.01}),
-    Case(FrameHistory, lambda folder: {"history": History(frames=2, rate_hz=2.0), "control_hz": 10.0}),
+    Case(
+        FrameHistory,
+        lambda folder: {"history": History(frames=2, rate_hz=2.0), "control_hz": 10.0},
+        named={"control_hz": "recorded"},
+    ),
     Case(Policy, lambda folder: parts()),
     Case(
         Policy.load,
@@ -129,13 +138,19 @@ CASES = [
         build,
         lambda folder: {"description": described(folder), "folder": folder, "allowed": [dict]},
         meant={"allowed": ("empty",)},
+        named={"description": "described"},
     ),
     Case(
         describe,
         lambda folder: {"part": shared_qwen(), "folder": folder, "name": "backbone"},
-        meant={"folder": ("missing",)},
+        meant={"folder": ("missing",), "name": ("empty",)},  # the folder itself
     ),
-    Case(local_policy, lambda folder: {"source": folder, "revision": "main"}, meant={"revision": ("empty",)}),
+    Case(
+        local_policy,
+        lambda folder: {"source": folder, "revision": "main"},
+        meant={"revision": ("empty",)},  # of ids of the hub alone
+        named={"source": "folder"},
+    ),
     Case(
         read_policy,
         lambda folder: {"folder": saved(folder), "device": "cpu", "allowed": [dict]},
@@ -147,6 +162,7 @@ CASES = [
             "modules": torch.nn.ModuleDict({"backbone": qwen(), "head": parts()["head"]}),
             "path": saved(folder) / "model.safetensors",
         },
+        named={"path": "weights"},
     ),
     Case(
         uploaded,
@@ -160,7 +176,7 @@ CASES = [
     ),
     Case(written, lambda folder: {"target": folder / "policy"}, meant={"target": ("missing",)}),
     Case(
-        write_policy,
+        written_by_policy,
         lambda folder: {"folder": folder / "policy", **parts()},
         meant={"folder": ("missing",)},
     ),

@@ -55,7 +55,7 @@ CASES = [
             "state": torch.zeros(2, 6),
             "state_mask": torch.ones(2, 6, dtype=torch.bool),
         },
-        meant={"embodiments": ("empty",)},
+        meant={"embodiments": ("empty",), "hidden": ("nan",), "state": ("nan",)},  # no value is read on the hot path
         left={"logits": "no head reads them", "language_loss": "no head reads it"},
     ),
     Case(
@@ -90,6 +90,7 @@ CASES = [
         ),
         lambda folder: {"pixels": frames(2), "view": "ego", "instant": 1, "rate_hz": 2.0},
         meant={"instant": ("0",)},
+        named={"pixels": "views", "view": "tag", "instant": "index"},
     ),
 ]
 WITHOUT_CASE: dict[str, str] = {}
