@@ -38,8 +38,8 @@ def as_template_messages(conversation: Conversation, *, parts_alone: bool = Fals
         text, `text`.
 
     Raises:
-        SettingError: If there is no message, one has no content or an unknown role, a view tag is malformed, or a
-            picture stands in a turn that is not the user's.
+        SettingError: If there is no message, a role is unknown, a view tag is malformed, or a picture stands in a turn
+            that is not the user's.
 
     Examples:
         >>> import torch
@@ -66,10 +66,6 @@ def as_template_messages(conversation: Conversation, *, parts_alone: bool = Fals
     for message in conversation.messages:
         if message.role not in _ROLES:
             raise SettingError(f"role must be one of {_ROLES}, got {message.role!r}. Say who speaks.")
-        if not message.content:
-            raise SettingError(
-                f"content must hold text or pictures, got none in a turn of the {message.role}. Drop it."
-            )
     written = [{"role": message.role, "content": _content(message)} for message in conversation.messages]
     for message in written if parts_alone else ():
         if isinstance(message["content"], str):

@@ -54,9 +54,9 @@ class Patches:
                 raise SettingError(f"{name} must be at least 1, got {size}. Take that of the image processor.")
         for name, values, least in (("mean", mean, -math.inf), ("std", std, 0.0)):
             if len(values) != _COLOURS or not all(least < value < math.inf for value in values):
+                rule = "finite numbers" if name == "mean" else "finite numbers above 0"
                 raise SettingError(
-                    f"{name} must be {_COLOURS} finite numbers above {least:g}, got {list(values)}. Take those of the "
-                    "image processor."
+                    f"{name} must be {_COLOURS} {rule}, got {list(values)}. Take those of the image processor."
                 )
         self.patch_size = patch_size
         self.merge_size = merge_size

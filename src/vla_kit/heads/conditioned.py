@@ -64,9 +64,13 @@ def check_context(context: Context, width: int) -> None:
         DtypeError: If the states are not floating point, or the mask is not bool.
     """
     hidden, mask, position_ids = context.hidden, context.mask, context.position_ids
-    if hidden.ndim != 3 or hidden.shape[-1] != width:
+    if hidden.ndim != 3:
         raise ShapeError(
-            f"context.hidden must have the shape (batch, token, {width}), got {tuple(hidden.shape)}. "
+            f"context.hidden must have the axes (batch, token, width), got {tuple(hidden.shape)}. Give one batch."
+        )
+    if hidden.shape[-1] != width:
+        raise ShapeError(
+            f"context.hidden must have {width} features, got {tuple(hidden.shape)}. "
             "Build the head with context_width=backbone.width."
         )
     for name, shape, wanted in (

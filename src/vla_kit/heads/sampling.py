@@ -1,5 +1,6 @@
 """From noise to an action chunk."""
 
+import math
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
@@ -46,7 +47,7 @@ def sample_actions(
         Actions, exactly 0 where `mask` is False. The normaliser's inverse makes them native.
 
     Raises:
-        SettingError: If `temperature` is negative.
+        SettingError: If `temperature` is negative or not finite.
         ShapeError: If `noise` and `mask` differ in shape.
 
     Examples:
@@ -68,8 +69,10 @@ def sample_actions(
         Qwen-VLA, arXiv 2605.30280, section 2.5 (Euler from 1 to 0) and 4.2 (temperature 1.0 in rollouts, 0.6 in
         evaluation). The paper does not say what temperature means for a flow; a factor on the first noise is ours.
     """
-    if not temperature >= 0:
-        raise SettingError(f"temperature must be at least 0, got {temperature}. Use 1.0 for the trained distribution.")
+    if not 0 <= temperature < math.inf:
+        raise SettingError(
+            f"temperature must be at least 0 and finite, got {temperature}. Use 1.0 for the trained distribution."
+        )
     if noise is None:
         noise = torch.randn(mask.shape, generator=generator, device=mask.device, dtype=torch.float32)
     elif noise.shape != mask.shape:

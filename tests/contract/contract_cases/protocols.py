@@ -65,6 +65,7 @@ CASES = [
     Case(
         read_by(Message, lambda one: shared_qwen().prepare([Conversation(messages=(one,))])),
         lambda folder: {"role": "user", "content": ("push", Picture(pixels=frames(1)[0]))},
+        meant={"content": ("empty",)},  # an empty turn, as conversations of others have them
     ),
     Case(
         read_by(Observation, lambda one: shared_qwen().prepare([one])),

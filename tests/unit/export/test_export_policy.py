@@ -130,7 +130,7 @@ def test_the_head_goes_alone_where_the_backbone_cannot(tmp_path):
 
 
 def test_refused_arguments(subject, tmp_path):
-    with pytest.raises(SettingError, match="tolerance must be above 0, got 0"):
+    with pytest.raises(SettingError, match="tolerance must be above 0 and finite, got 0"):
         export_policy(subject, observations(), tmp_path / "out", tolerance=0)
     with pytest.raises(ShapeError, match="observations must hold at least one observation, got none"):
         export_policy(subject, [], tmp_path / "out")

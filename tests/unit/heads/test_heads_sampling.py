@@ -89,7 +89,7 @@ def test_temperature_scales_the_first_noise():
 
 @pytest.mark.usefixtures("shape_hook_off")
 def test_inputs_that_do_not_fit_raise():
-    with pytest.raises(SettingError, match=r"temperature must be at least 0, got -1.0"):
+    with pytest.raises(SettingError, match=r"temperature must be at least 0 and finite, got -1.0"):
         sample_actions(open_head("joint"), context(), wanted(), solver=Euler(), temperature=-1.0)
     with pytest.raises(ShapeError, match=r"noise must have the shape of mask \(2, 3, 5\), got \(2, 3, 1\)"):
         sample_actions(open_head("joint"), context(), wanted(), solver=Euler(), noise=torch.zeros(2, 3, 1))

@@ -127,7 +127,7 @@ def test_refuses(policy, parts):
         Policy(**(parts | {"channels": 2})).act([seen("crane")])
     with pytest.raises(SettingError, match="channels must be at least 1, got 0"):
         Policy(**(parts | {"channels": 0}))
-    with pytest.raises(SettingError, match=r"temperature must be at least 0, got -0\.5"):
+    with pytest.raises(SettingError, match=r"temperature must be at least 0 and finite, got -0\.5"):
         Policy(**parts, temperature=-0.5)
 
 

@@ -306,7 +306,7 @@ def edit(path, before, after):
             CheckpointError,
             "channels must be at least the size",
         ),
-        ("policy.yaml", "temperature: 0.7", "temperature: -1", SettingError, "temperature must be at least 0, got -1"),
+        ("policy.yaml", "temperature: 0.7", "temperature: -1", SettingError, "temperature must be at least 0 and finite, got -1"),
         (
             "policy.yaml",
             "temperature: 0.7",
@@ -338,7 +338,7 @@ def edit(path, before, after):
             "no code of its own",
         ),
         ("backbone/config.json", "{", '{"_attn_implementation": "a/b",', CheckpointError, "no code of its own"),
-        ("backbone/config.json", '"model_type": "qwen3_5"', '"model_type": "x"', CheckpointError, "init_args must be"),
+        ("backbone/config.json", '"model_type": "qwen3_5"', '"model_type": "x"', CheckpointError, "source must be a whole folder"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(file, before, after, error, message, saved):
@@ -364,7 +364,7 @@ def test_a_missing_file_is_named(name, saved):
 
 def test_a_missing_configuration_of_the_backbone_asks_no_hub(saved):
     (saved / "backbone" / "config.json").unlink()
-    with pytest.raises(CheckpointError, match=r"init_args must be those of .*QwenVLBackbone\.from_config"):
+    with pytest.raises(CheckpointError, match=r"source must be a whole folder .*ValueError: Unrecognized model"):
         Policy.load(saved)
 
 
