@@ -13,6 +13,7 @@ CASES = [
     Case(
         EmbodimentPrompter,
         lambda folder: {"specs": [ARM], "state_convention": True, "state_bins": 256},
+        named={"state_bins": "bins"},
     ),
     Case(
         EmbodimentSpec,
@@ -31,7 +32,11 @@ CASES = [
         },
     ),
     Case(History, lambda folder: {"frames": 8, "rate_hz": 2.0}),
-    Case(History.within, lambda folder: {"max_tokens": 2048, "tokens_per_frame": 60, "rate_hz": 2.0}),
+    Case(
+        History.within,
+        lambda folder: {"max_tokens": 2048, "tokens_per_frame": 60, "rate_hz": 2.0},
+        named={"max_tokens": "budget"},
+    ),
     Case(
         StateScaler,
         lambda folder: {

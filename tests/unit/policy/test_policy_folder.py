@@ -306,7 +306,13 @@ def edit(path, before, after):
             CheckpointError,
             "channels must be at least the size",
         ),
-        ("policy.yaml", "temperature: 0.7", "temperature: -1", SettingError, "temperature must be at least 0 and finite, got -1"),
+        (
+            "policy.yaml",
+            "temperature: 0.7",
+            "temperature: -1",
+            SettingError,
+            "temperature must be at least 0 and finite, got -1",
+        ),
         (
             "policy.yaml",
             "temperature: 0.7",
@@ -338,7 +344,13 @@ def edit(path, before, after):
             "no code of its own",
         ),
         ("backbone/config.json", "{", '{"_attn_implementation": "a/b",', CheckpointError, "no code of its own"),
-        ("backbone/config.json", '"model_type": "qwen3_5"', '"model_type": "x"', CheckpointError, "source must be a whole folder"),
+        (
+            "backbone/config.json",
+            '"model_type": "qwen3_5"',
+            '"model_type": "x"',
+            CheckpointError,
+            "source must be a whole folder",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(file, before, after, error, message, saved):
