@@ -11,7 +11,6 @@ from torch.export import ExportedProgram
 from contract_cases.backbones import TINY
 from contract_cases.embodiment import ARM
 from contract_cases.policy import parts
-from contract_cases.policy import policy as video_policy
 from contract_cases.probe import Case
 from vla_kit.backbones.timm_vit import TimmBackbone
 from vla_kit.backbones.tiny import tiny_qwen3_vl
@@ -35,6 +34,22 @@ def policy() -> Policy:
 def qwen_policy() -> Policy:
     backbone = tiny_qwen3_vl(**TINY | {"row_tokens": None, "history": "images"})
     return Policy(**parts() | {"backbone": backbone})
+
+
+class Still(torch.nn.Module):
+    """The velocity that leaves the noise where it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, noisy: torch.Tensor, _time: Any, _context: Any, mask: torch.Tensor) -> torch.Tensor:
+        return torch.where(mask, self.weight * noisy, 0)
+
+
+@functools.cache
+def still_policy() -> Policy:
+    return Policy(**parts() | {"head": Still(), "state_normalizer": None})
 
 
 def observations(frames: int | None = None) -> list[PolicyObservation]:
@@ -104,7 +119,7 @@ CASES = [
     Case(
         export_policy,
         lambda folder: {
-            "policy": video_policy(),  # whose backbone no graph can hold, so that the head alone is traced
+            "policy": still_policy(),  # whose backbone no graph can hold, so that the head alone is traced
             "observations": observations(frames=2),
             "folder": str(folder / "exported"),
             "format": "torch",
