@@ -32,7 +32,7 @@ def precision(device: torch.device) -> str:
 def read_tensors(file: Path, *, needed: Sequence[str], device: str = "cpu") -> dict[str, Tensor]:
     """Read what `write_tensors` wrote, or say which file is broken."""
     try:
-        tensors = load_file(file, device=device)
+        tensors: dict[str, Tensor] = load_file(file, device=device)
     except (SafetensorError, OSError) as error:
         raise DataError(f"file must be a whole safetensors file, got {file}: {error}. Delete it.") from error
     if not tensors.keys() >= set(needed):

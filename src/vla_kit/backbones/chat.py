@@ -63,9 +63,9 @@ def as_template_messages(conversation: Conversation, *, parts_alone: bool = Fals
     """
     if not conversation.messages:
         raise SettingError("messages must hold at least one message, got none. Leave the conversation out.")
-    for message in conversation.messages:
-        if message.role not in _ROLES:
-            raise SettingError(f"role must be one of {_ROLES}, got {message.role!r}. Say who speaks.")
+    unknown = [message.role for message in conversation.messages if message.role not in _ROLES]
+    if unknown:
+        raise SettingError(f"role must be one of {_ROLES}, got {unknown}. Say who speaks.")
     written = [{"role": message.role, "content": _content(message)} for message in conversation.messages]
     for message in written if parts_alone else ():
         if isinstance(message["content"], str):
