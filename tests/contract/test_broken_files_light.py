@@ -192,6 +192,22 @@ def test_a_broken_program(
         read(file)
 
 
+@pytest.mark.parametrize(("make", "name"), [(torch_file, "program.pt2"), (onnx_file, "program.onnx")])
+def test_a_program_is_whole_or_not_there(
+    make: Callable[[Path], Path], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def full_disk(*arguments: Any) -> None:
+        next(part for part in arguments if isinstance(part, Path)).write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(torch.export, "save", full_disk)
+    monkeypatch.setattr(torch.onnx.ONNXProgram, "save", full_disk)
+    (tmp_path / name).write_bytes(b"before")
+    with pytest.raises(OSError, match="No space left"):
+        make(tmp_path)
+    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [(name, b"before")]
+
+
 def text_cache(folder: Path) -> Callable[[], Any]:
     cached = CachedTextBackbone(qwen().requires_grad_(False).eval(), folder=folder)
     return lambda: cached(cached.prepare([Observation(prompt="push", views={})]))

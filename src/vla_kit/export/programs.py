@@ -1,5 +1,6 @@
 """Graphs as programs: traced by `torch.export`, written as `.pt2` or `.onnx`, and run again."""
 
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from inspect import Parameter, Signature
@@ -56,8 +57,9 @@ def trace(
 
 
 def write_torch(program: ExportedProgram, path: Path) -> None:
-    """Write a program as `.pt2`."""
-    torch.export.save(program, path)
+    """Write a program as `.pt2`; the file is whole or not there."""
+    with _moved_when_whole(path) as partial:
+        torch.export.save(program, partial)
 
 
 def open_torch(path: Path) -> Callable[[Mapping[str, Tensor]], Tensor]:
@@ -80,7 +82,7 @@ def open_torch(path: Path) -> Callable[[Mapping[str, Tensor]], Tensor]:
 
 
 def write_onnx(program: ExportedProgram, inputs: Mapping[str, Tensor], path: Path) -> None:
-    """Write a program as `.onnx`.
+    """Write a program as `.onnx`; the file is whole or not there.
 
     Args:
         program: What `trace` made.
@@ -107,7 +109,8 @@ def write_onnx(program: ExportedProgram, inputs: Mapping[str, Tensor], path: Pat
         ) from error
     if written is None:
         raise ExportError("program must hold operations of ONNX alone, got nothing from torch.onnx. Use format torch.")
-    written.save(path)
+    with _moved_when_whole(path) as partial:
+        written.save(partial)
 
 
 def open_onnx(path: Path) -> Callable[[Mapping[str, Tensor]], Tensor]:
@@ -132,6 +135,15 @@ def open_onnx(path: Path) -> Callable[[Mapping[str, Tensor]], Tensor]:
         return torch.from_numpy(session.run(None, feeds)[0])
 
     return run
+
+
+@contextmanager
+def _moved_when_whole(path: Path) -> Iterator[Path]:
+    """The same name in a folder beside; what is written there is moved to its place at the end, if that comes."""
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        yield Path(folder) / path.name
+        for file in sorted(Path(folder).iterdir(), reverse=True):  # large weights, in a file of their own, come first
+            file.replace(path.with_name(file.name))
 
 
 @contextmanager

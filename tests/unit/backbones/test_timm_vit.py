@@ -174,6 +174,11 @@ def test_built_from_yaml():
         ({"model_name": "resnet_of_nobody"}, "model_name must be a model of timm, got 'resnet_of_nobody'. Near ones"),
         ({"view_tags": ["ego", "ego"]}, "view_tags must be distinct"),
         ({"width": 18}, r"width must be a multiple of heads \(4\), got 18. Use 16"),
+        ({"stage": -99}, r"image_size and stage must be those that \w+ takes, got \d+ and -99: .*\. Change the one"),
+        (
+            {"image_size": 33},
+            r"image_size and stage must be those that \w+ takes, got 33 and -1: .*33.*\. Change the one",
+        ),
     ],
 )
 def test_refused_settings(changes, text):

@@ -8,7 +8,7 @@ from torch import nn
 from vla_kit.actions import ActionSpace, ChannelGroup, QuantileNormalizer, QuantileStats
 from vla_kit.backbones.timm_vit import TimmBackbone
 from vla_kit.embodiment import EmbodimentPrompter, EmbodimentSpec
-from vla_kit.errors import CheckpointError
+from vla_kit.errors import CheckpointError, VLAKitError
 from vla_kit.flow import Euler
 from vla_kit.heads import DiTHead
 from vla_kit.policy import Policy, hub
@@ -101,6 +101,19 @@ def test_refusals_of_the_hub_say_what_to_do(policy, client, monkeypatch):
     monkeypatch.setattr(hub.HfApi, "create_repo", refuse)
     with pytest.raises(CheckpointError, match=r"repo_id must be a repository that you may write to, got 'owner/name'"):
         policy.push_to_hub("owner/name")
+
+
+@pytest.mark.parametrize(
+    ("folder", "message", "text"),
+    [
+        ("no such place", "Upload", r"folder must be one that Policy\.save wrote, got .*no such place"),
+        (".", " ", "message must hold words, got ' '"),
+    ],
+)
+def test_no_repository_is_made_for_what_cannot_be_uploaded(folder, message, text, client, tmp_path):
+    with pytest.raises(VLAKitError, match=text):
+        hub.upload_policy(tmp_path / folder, "owner/name", message=message)
+    assert client == []
 
 
 @pytest.mark.parametrize("wrong", ["/no/such", "./policy", "policy", "a/b/c", "~/policy-that-is-not-there"])
