@@ -5,6 +5,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import get_args
 
 from vla_kit.actions import ActionRepresentation, DeltaFrame, Representation, RotationForm
+from vla_kit.data._name import check_name
 from vla_kit.data._suggestion import suggestion
 from vla_kit.data.source import ColumnInfo
 from vla_kit.errors import DataError, SettingError
@@ -37,7 +38,7 @@ class ActionColumns:
             column, what it is measured from. None where all are.
 
     Raises:
-        SettingError: If settings contradict each other or are not among their choices.
+        SettingError: If settings contradict each other, are not among their choices or name nothing.
 
     Examples:
         >>> ActionColumns("action").channels
@@ -67,8 +68,12 @@ class ActionColumns:
             value = getattr(self, argument)
             if not isinstance(value, str) and value is not None:
                 object.__setattr__(self, argument, tuple(value))
-        if not self.column.strip():
-            raise SettingError(f"column must name a column of the data set, got {self.column!r}. Such as action.")
+            if value is not None and not value:
+                raise SettingError(
+                    f"{argument} must name at least one channel, got {value!r} for {self.column!r}. Leave it out for all."
+                )
+        for argument in ("column", "reference", "seen"):
+            check_name(argument, getattr(self, argument))
         if self.representation not in get_args(Representation):
             raise SettingError(
                 f"representation must be one of {get_args(Representation)}, got {self.representation!r} for "

@@ -100,6 +100,7 @@ class Collate:
             and words; before `augment`. Nothing where None.
 
     Raises:
+        SettingError: If `channels` or `horizon` is below 1.
         ShapeError: (on call) If there are no samples, or augment changes the number of images.
         DataError: (on call) If `states` is given and a sample lacks the state of its robot.
         SettingError: (on call) If the backbone refuses a sample, such as one that is longer than its context; a note
@@ -130,6 +131,9 @@ class Collate:
         announce: Callable[[Sample], int] | None = None,
         augment_sample: Callable[[Sample], Sample] | None = None,
     ) -> None:
+        for name, value in (("channels", channels), ("horizon", horizon)):
+            if value is not None and value < 1:
+                raise SettingError(f"{name} must be at least 1, got {value}. Give that of the largest robot.")
         self.prepare = prepare
         self.prompter = prompter
         self.channels = channels

@@ -1,11 +1,14 @@
 """One recorded data set of a mixture: where it lies, whose it is, what its actions mean, how often it is drawn."""
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, cast
 
 from vla_kit.actions import Channel
+from vla_kit.data._name import check_name
+from vla_kit.data._rate import check_rate
 from vla_kit.data.action_columns import ActionColumns
 from vla_kit.data.captions.caption_mix import CaptionMix
 from vla_kit.data.episodes import EpisodeReader
@@ -48,8 +51,8 @@ class DemonstrationSet:
         options: Further arguments of the format, see `open_source`, such as `{language: annotation.human.task}`.
 
     Raises:
-        SettingError: If `weight` is negative, `stride` or `num_episodes` is below 1, or `actions` or `state` is no
-            list.
+        SettingError: If `weight` is negative or infinite, `rate_hz` is not above 0, `stride` or `num_episodes` is below
+            1, `actions` or `state` is no list, or a name is empty.
 
     Examples:
         >>> DemonstrationSet(root="data/reach", embodiment="metaworld_sawyer").weight
@@ -74,8 +77,13 @@ class DemonstrationSet:
     options: Mapping[str, str | float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not self.weight >= 0:
-            raise SettingError(f"weight must be at least 0, got {self.weight} for {self.root}. Use 0 to leave it out.")
+        for argument in ("root", "embodiment", "name", "decisions", "frame_cache"):
+            check_name(argument, getattr(self, argument))
+        check_rate(self.rate_hz)
+        if not 0 <= self.weight < math.inf:
+            raise SettingError(
+                f"weight must be at least 0 and finite, got {self.weight} for {self.root}. Use 0 to leave it out."
+            )
         if isinstance(self.actions, str) or not self.actions:
             raise SettingError(f"actions must be a list, got {self.actions!r} for {self.root}. Such as [action].")
         if isinstance(self.state, str):

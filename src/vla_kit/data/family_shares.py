@@ -1,5 +1,6 @@
 """Fixed shares for families of data sets, and the paper's."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -29,7 +30,7 @@ class FamilyShares:
         shares: Family -> share, at least 0. Only ratios count; a family without data leaves its share to the others.
 
     Raises:
-        SettingError: If a share is negative or a family has none; (in use) if a data set has no family.
+        SettingError: If a share is negative or infinite, a family has none or there is none; (in use) if a data set has no family.
 
     Examples:
         >>> def part(name, weight):
@@ -44,12 +45,14 @@ class FamilyShares:
     """
 
     def __init__(self, families: Mapping[str, str], *, shares: Mapping[str, float]) -> None:
+        if not families:
+            raise SettingError("families must name every data set, got none. Give each its family.")
         unknown = sorted(set(families.values()) - set(shares))
         if unknown:
             raise SettingError(f"families must be among {sorted(shares)}, got {unknown}. Check the spelling.")
-        negative = {family: share for family, share in shares.items() if not share >= 0}
+        negative = {family: share for family, share in shares.items() if not 0 <= share < math.inf}
         if negative:
-            raise SettingError(f"shares must be at least 0, got {negative}. Use 0 to leave a family out.")
+            raise SettingError(f"shares must be at least 0 and finite, got {negative}. Use 0 to leave a family out.")
         self.families = dict(families)
         self.shares = dict(shares)
 

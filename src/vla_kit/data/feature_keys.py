@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from vla_kit.data._suggestion import suggestion
 from vla_kit.data.lerobot_layout import INDEX_FEATURES
 from vla_kit.errors import SettingError
 
@@ -66,7 +67,9 @@ def lerobot_keys(
     columns, cameras, overrides = list(columns), list(cameras), dict(overrides or {})
     for key, name in overrides.items():
         if key not in columns and key not in cameras:
-            raise SettingError(f"keys must name columns or cameras of the data set {columns + cameras}, got {key!r}.")
+            raise SettingError(
+                f"keys must name columns or cameras of the data set, got {key!r}. {suggestion(key, columns + cameras)}"
+            )
         if "/" in name or _is_counter(name):
             raise SettingError(
                 f"keys[{key!r}] must be a name without '/' that is no counter's or annotation's, got {name!r}. "

@@ -1,5 +1,6 @@
 """Many data sets as one, of which only a few are open at a time."""
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
+from vla_kit.data._name import check_name
 from vla_kit.data.any_sample import AnySample
 from vla_kit.errors import DataError, SettingError
 
@@ -32,7 +34,7 @@ class Part:
         windows: Makes items of the opened data set, `length` of them.
 
     Raises:
-        SettingError: If `length` is below 1 or `weight` is negative.
+        SettingError: If `length` is below 1, `weight` is negative or infinite, or `name` or `dataset` is empty.
     """
 
     name: str
@@ -47,10 +49,14 @@ class Part:
     windows: Callable[[Any], Dataset[AnySample]]
 
     def __post_init__(self) -> None:
+        check_name("name", self.name)
+        check_name("dataset", self.dataset)
         if self.length < 1:
             raise SettingError(f"length must be at least 1, got {self.length} for {self.name}. Leave the part out.")
-        if not self.weight >= 0:
-            raise SettingError(f"weight must be at least 0, got {self.weight} for {self.name}. Use 0 to leave it out.")
+        if not 0 <= self.weight < math.inf:
+            raise SettingError(
+                f"weight must be at least 0 and finite, got {self.weight} for {self.name}. Use 0 to leave it out."
+            )
 
 
 class LazyParts(Dataset[AnySample]):

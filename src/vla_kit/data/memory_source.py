@@ -10,9 +10,11 @@ from jaxtyping import Float, Int, UInt8
 from numpy import ndarray
 from torch import Tensor
 
+from vla_kit.data._name import check_name
+from vla_kit.data._rate import check_rate
 from vla_kit.data.episodes import EpisodeInfo
 from vla_kit.data.source import CameraInfo, ColumnInfo
-from vla_kit.errors import DataError, ShapeError
+from vla_kit.errors import DataError, DtypeError, ShapeError
 
 __all__ = ["MemoryEpisode", "MemorySource"]
 
@@ -49,7 +51,9 @@ class MemorySource:
 
     Raises:
         DataError: If there is no episode, or keys differ between episodes.
-        ShapeError: If arrays of an episode differ in length, or columns of one key in width.
+        ShapeError: If arrays of an episode differ in length, columns of one key in width, or an array has other axes.
+        DtypeError: If a column holds no numbers, or pictures are not uint8.
+        SettingError: If `name` is empty or `rate_hz` not above 0.
 
     Examples:
         >>> source = MemorySource([MemoryEpisode(columns={"action": np.eye(2)}, instruction="push")])
@@ -60,6 +64,8 @@ class MemorySource:
     def __init__(
         self, episodes: Sequence[MemoryEpisode], *, name: str = "memory", rate_hz: float | None = None
     ) -> None:
+        check_name("name", name)
+        check_rate(rate_hz)
         if not episodes:
             raise DataError("episodes must hold at least one episode, got none. Give the recorded episodes.")
         self._episodes = list(episodes)
@@ -72,17 +78,32 @@ class MemorySource:
                         f"episodes must share their {part} {sorted(getattr(first, part))}, got "
                         f"{sorted(getattr(episode, part))} in episode {index}. Give each episode all of them."
                     )
+            for key, pixels in episode.cameras.items():
+                if pixels.ndim != 4 or pixels.shape[3] != 3:
+                    raise ShapeError(
+                        f"{key} must have the shape (step, height, width, 3), got {pixels.shape} in episode {index}. "
+                        "Give RGB, colour last."
+                    )
+                if pixels.dtype != np.uint8:
+                    raise DtypeError(
+                        f"{key} must be uint8 in [0, 255], got {pixels.dtype} in episode {index}. Keep raw pixels."
+                    )
+            for key, values in episode.columns.items():
+                if values.dtype.kind not in "fiub":
+                    raise DtypeError(
+                        f"{key} must hold real numbers, got {values.dtype} in episode {index}. Convert with "
+                        ".astype(float)."
+                    )
+                if values.ndim != 2 or values.shape[1] != first.columns[key].shape[1]:
+                    raise ShapeError(
+                        f"{key} must have the shape (step, {first.columns[key].shape[-1]}), got {values.shape} in "
+                        f"episode {index}. Give one row per frame."
+                    )
             for key, values in (*episode.columns.items(), *episode.cameras.items()):
                 if len(values) != len(episode):
                     raise ShapeError(
                         f"{key} must have one row per frame ({len(episode)}), got {len(values)} in episode {index}. "
                         "Cut the arrays to one length."
-                    )
-            for key, values in episode.columns.items():
-                if values.ndim != 2 or values.shape[1] != first.columns[key].shape[1]:
-                    raise ShapeError(
-                        f"{key} must have the shape (step, {first.columns[key].shape[-1]}), got {values.shape} in "
-                        f"episode {index}. Give one row per frame."
                     )
 
     @property

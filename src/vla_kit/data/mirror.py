@@ -30,7 +30,7 @@ class HandMirror(nn.Module):
         embodiments: Names of the embodiments that are human hands.
 
     Raises:
-        SettingError: If `probability` lies outside [0, 1].
+        SettingError: If `probability` lies outside [0, 1], or `embodiments` is no list or empty.
 
     Examples:
         >>> sample = Sample(embodiment="human_hands", instruction="Left hand: Wave.", views={}, dataset="demo",
@@ -52,6 +52,8 @@ class HandMirror(nn.Module):
         super().__init__()
         if not 0 <= probability <= 1:
             raise SettingError(f"probability must lie in [0, 1], got {probability}. Use 0.5.")
+        if isinstance(embodiments, str) or not embodiments:
+            raise SettingError(f"embodiments must list the human hands, got {embodiments!r}. Such as [human_hands].")
         self.probability = probability
         self.embodiments = tuple(embodiments)
 

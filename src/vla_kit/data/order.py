@@ -57,7 +57,7 @@ class MixtureOrder:
         chosen = np.asarray(weights, dtype=np.float64)
         if not np.isfinite(chosen).all() or (chosen < 0).any() or not chosen.sum() > 0:
             raise SettingError(
-                f"weights must be at least 0 and not all 0, got {list(weights)}. Use 1 for equal shares."
+                f"weights must be at least 0, finite and not all 0, got {list(weights)}. Use 1 for equal shares."
             )
         drawn = chosen > 0
         empty = [index for index, size in enumerate(sizes) if size < 1 and drawn[index]]

@@ -73,6 +73,8 @@ class ResumableLoader:
         for name, value in (("batch_size", batch_size), ("num_batches", num_batches), ("world_size", world_size)):
             if value < 1:
                 raise SettingError(f"{name} must be at least 1, got {value}. Use 1 or more.")
+        if num_workers < 0:
+            raise SettingError(f"num_workers must be at least 0, got {num_workers}. Use 0 to load in this process.")
         if not 0 <= rank < world_size:
             raise SettingError(f"rank must lie in [0, {world_size}), got {rank}. Ranks are counted from 0.")
         self.mixture = mixture
@@ -117,10 +119,21 @@ class ResumableLoader:
         """Go on where another loader stood.
 
         Raises:
-            CheckpointError: If the other one loaded other data, or stood where no batch of this one begins.
+            CheckpointError: If the other one loaded other data, stood where no batch of this one begins, or the state is
+                no loader's.
         """
+        lacking = [key for key in ("samples", "epoch_samples", "parts") if key not in state_dict]
+        if lacking:
+            raise CheckpointError(
+                f"state_dict must hold samples, epoch_samples and parts, got none of {lacking}. Give what state_dict "
+                "of another loader returned."
+            )
         _check_parts(state_dict["parts"], self.mixture.fingerprints)
         together, samples = self.batch_size * self.world_size, int(state_dict["samples"])
+        epoch_samples = int(state_dict["epoch_samples"])
+        for name, value in (("samples", samples), ("epoch_samples", epoch_samples)):
+            if value < 0:
+                raise CheckpointError(f"{name} must be at least 0, got {value}. The position was not saved by a loader.")
         if samples % together:
             raise CheckpointError(
                 f"batch_size * world_size must divide the samples used so far ({samples}), got {self.batch_size} * "
@@ -128,7 +141,7 @@ class ResumableLoader:
                 "before."
             )
         self._used = samples // together
-        self._used_in_epoch = int(state_dict["epoch_samples"]) // together
+        self._used_in_epoch = epoch_samples // together
         self._resumed = True
 
     def close(self) -> None:

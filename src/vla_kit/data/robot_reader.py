@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
+from vla_kit.data._name import check_name
+from vla_kit.data._rate import check_rate
 from vla_kit.data._suggestion import suggestion
 from vla_kit.data.action_columns import ActionColumns
 from vla_kit.data.action_recipe import ActionRecipe
@@ -44,7 +46,8 @@ class RobotReader:
 
     Raises:
         DataError: If a column, channel or camera does not exist or has another size than is needed.
-        SettingError: If there are no `actions`, `state` asks for differences, or `rate_hz` is not above 0.
+        SettingError: If there are no `actions`, `state` asks for differences, `rate_hz` is not above 0 or `embodiment`
+            is empty.
 
     Examples:
         >>> from vla_kit.data.memory_source import MemoryEpisode, MemorySource
@@ -71,8 +74,8 @@ class RobotReader:
         captions: MixedInstructions | None = None,
         cache_frames: bool = False,
     ) -> None:
-        if rate_hz is not None and not 0 < rate_hz < float("inf"):
-            raise SettingError(f"rate_hz must be above 0 and finite, got {rate_hz}. Give frames per second.")
+        check_name("embodiment", embodiment)
+        check_rate(rate_hz)
         self._source = source
         self._embodiment = embodiment
         self._views = dict(views or {})

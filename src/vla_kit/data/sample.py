@@ -7,7 +7,9 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from vla_kit.errors import DataError, DtypeError, ShapeError
+from vla_kit.data._name import check_name
+from vla_kit.data._rate import check_rate
+from vla_kit.errors import DataError, DtypeError, SettingError, ShapeError
 
 __all__ = ["Sample"]
 
@@ -35,9 +37,10 @@ class Sample:
 
     Raises:
         ShapeError: If `actions` is not two-dimensional, `valid` has another length or `known` another shape, a view is
-            neither `(3, h, w)` nor `(frame, 3, h, w)`, or `state` is not one-dimensional.
+            neither `(3, h, w)` nor `(frame, 3, h, w)`, or `state` is not one-dimensional or empty.
         DtypeError: If `actions` or `state` is not floating, `valid` or `known` not bool, or an image not uint8.
-        DataError: If an entry of `state` is NaN or infinite.
+        DataError: If an entry of `state`, or of `actions` that lies within the episode and is known, is NaN or infinite.
+        SettingError: If `embodiment` or `dataset` is empty, `episode` or `frame` negative, or `frame_rate_hz` not above 0.
 
     Examples:
         >>> sample = Sample(embodiment="arm", instruction="push the button", views={}, actions=torch.zeros(2, 4),
@@ -59,6 +62,12 @@ class Sample:
     known: Bool[Tensor, "step size"] | None = None
 
     def __post_init__(self) -> None:
+        check_name("embodiment", self.embodiment)
+        check_name("dataset", self.dataset)
+        check_rate(self.frame_rate_hz, "frame_rate_hz")
+        for name, place in (("episode", self.episode), ("frame", self.frame)):
+            if place < 0:
+                raise SettingError(f"{name} must be at least 0, got {place}. Count from 0.")
         if self.actions.ndim != 2:
             raise ShapeError(
                 f"actions must have the shape (step, size), got {tuple(self.actions.shape)}. "
@@ -80,6 +89,11 @@ class Sample:
             )
         if self.known is not None and self.known.dtype != torch.bool:
             raise DtypeError(f"known must be bool, got {self.known.dtype}. Convert with .bool().")
+        if not bool((self.actions.isfinite() | ~self.real).all()):
+            raise DataError(
+                f"actions must be finite where they are real, got NaN or infinity in {self._place}. Drop the episode, or "
+                "say in valid or known which numbers mean nothing."
+            )
         for tag, image in self.views.items():
             if image.ndim not in (3, 4) or image.shape[-3] != 3 or len(image) == 0:
                 raise ShapeError(
@@ -107,8 +121,12 @@ class Sample:
         within = self.valid[:, None].expand(-1, self.size)
         return within if self.known is None else within & self.known
 
+    @property
+    def _place(self) -> str:
+        return f"frame {self.frame} of episode {self.episode} of {self.dataset}"
+
     def _check_state(self, state: Tensor) -> None:
-        if state.ndim != 1:
+        if state.ndim != 1 or not len(state):
             raise ShapeError(
                 f"state must have the shape (state_size,), got {tuple(state.shape)}. Give that of the frame."
             )
@@ -116,6 +134,5 @@ class Sample:
             raise DtypeError(f"state must be floating point, got {state.dtype}. Convert with .float().")
         if not bool(state.isfinite().all()):
             raise DataError(
-                f"state must be finite, got {state.tolist()} in frame {self.frame} of episode {self.episode} of "
-                f"{self.dataset}. Drop the episode."
+                f"state must be finite, got {state.tolist()} in {self._place}. Drop the episode."
             )

@@ -1,5 +1,6 @@
 """Items for training: chunks of the actions ahead of a frame, or whole trajectories."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -207,7 +208,7 @@ def _steps(reader: EpisodeReader, horizon: int | None, seconds: float | None) ->
         return horizon
     assert seconds is not None  # noqa: S101 - for the type checker
     rate_hz = _rate(reader, "seconds")
-    steps = round(seconds * rate_hz)
+    steps = round(seconds * rate_hz) if math.isfinite(seconds) else 0
     if steps < 1:
         raise SettingError(
             f"seconds must last at least one step at {rate_hz} Hz of {reader.location}, got {seconds}. "

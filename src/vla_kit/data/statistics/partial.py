@@ -10,7 +10,7 @@ from numpy import ndarray
 
 from vla_kit.actions import QuantileStats
 from vla_kit.data.statistics.feature import EXACT_BYTES, FeatureStatistics
-from vla_kit.errors import ShapeError, StatisticsError
+from vla_kit.errors import SettingError, ShapeError, StatisticsError
 
 __all__ = ["PartialStatistics"]
 
@@ -25,6 +25,9 @@ class PartialStatistics:
         size: Channels.
         exact_bytes: Keep frames up to this size [byte], all channels together.
 
+    Raises:
+        SettingError: If `size` is below 1 or `exact_bytes` is negative.
+
     Examples:
         >>> counted = PartialStatistics(2)
         >>> frames = np.stack([np.arange(101.0), np.full(101, 7.0)], axis=1)
@@ -36,6 +39,8 @@ class PartialStatistics:
     """
 
     def __init__(self, size: int, *, exact_bytes: int = EXACT_BYTES) -> None:
+        if size < 1:
+            raise SettingError(f"size must be at least 1, got {size}. Give the channels of the feature.")
         self._channels = [FeatureStatistics(1, exact_bytes=exact_bytes // size) for _ in range(size)]
 
     def add(self, frames: Num[ndarray, "frame size"], known: Bool[ndarray, "frame size"]) -> None:

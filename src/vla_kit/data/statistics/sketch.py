@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from vla_kit.errors import MissingExtraError, ShapeError
+from vla_kit.errors import MissingExtraError, SettingError, ShapeError
 
 try:
     from datasketches import tdigest_double
@@ -48,6 +48,7 @@ class QuantileSketch:
 
     Raises:
         MissingExtraError: On import, if datasketches is not installed.
+        SettingError: If `size` is below 1.
 
     Examples:
         >>> one, other = QuantileSketch(1), QuantileSketch(1)
@@ -62,6 +63,8 @@ class QuantileSketch:
     """
 
     def __init__(self, size: int) -> None:
+        if size < 1:
+            raise SettingError(f"size must be at least 1, got {size}. Give the channels of the stream.")
         self._digests = [tdigest_double(_COMPRESSION) for _ in range(size)]
 
     def add(self, frames: Float[ndarray, "frame size"]) -> None:
