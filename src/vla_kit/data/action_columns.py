@@ -70,7 +70,8 @@ class ActionColumns:
                 object.__setattr__(self, argument, tuple(value))
             if value is not None and not value:
                 raise SettingError(
-                    f"{argument} must name at least one channel, got {value!r} for {self.column!r}. Leave it out for all."
+                    f"{argument} must name at least one channel, got {value!r} for {self.column!r}. Leave it out for "
+                    "all."
                 )
         for argument in ("column", "reference", "seen"):
             check_name(argument, getattr(self, argument))

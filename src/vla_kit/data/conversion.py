@@ -14,6 +14,7 @@ import numpy as np
 from numpy import ndarray
 from rich.console import Console
 
+from vla_kit.data._rate import check_rate
 from vla_kit.data.feature_keys import FeatureKeys, lerobot_keys
 from vla_kit.data.jobs import Executor, SerialExecutor, choose_executor, episode_blocks
 from vla_kit.data.jobs._progress import with_progress
@@ -102,6 +103,7 @@ def write_lerobot(
     """
     out = Path(out).absolute()
     check_new_root(out)
+    check_rate(rate_hz)
     if cameras not in ("video", "image"):
         raise SettingError(f"cameras must be 'video' or 'image', got {cameras!r}. Use 'video'.")
     rate = source.rate_hz if rate_hz is None else rate_hz

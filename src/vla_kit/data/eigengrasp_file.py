@@ -6,7 +6,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from vla_kit.actions import EigengraspBasis
-from vla_kit.errors import CheckpointError
+from vla_kit.data.whole_file import written_beside
+from vla_kit.errors import CheckpointError, DataError
 
 __all__ = ["load_eigengrasps", "save_eigengrasps"]
 
@@ -16,9 +17,17 @@ def save_eigengrasps(basis: EigengraspBasis, path: str | Path) -> None:
 
     Args:
         basis: From `fit_eigengrasps`, or of MANO's arrays.
-        path: A `.safetensors` file.
+        path: A `.safetensors` file; folders are made.
+
+    Raises:
+        DataError: If the file cannot be written. What stood there stays.
     """
-    save_file({"mean": basis.mean.cpu(), "directions": basis.directions.cpu().contiguous()}, str(path))
+    tensors = {"mean": basis.mean.cpu(), "directions": basis.directions.cpu().contiguous()}
+    try:
+        with written_beside(Path(path)) as partial:
+            save_file(tensors, str(partial))
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"path must be a file that can be written, got {path}: {error}. Choose another.") from error
 
 
 def load_eigengrasps(path: str | Path) -> EigengraspBasis:

@@ -30,7 +30,8 @@ class FamilyShares:
         shares: Family -> share, at least 0. Only ratios count; a family without data leaves its share to the others.
 
     Raises:
-        SettingError: If a share is negative or infinite, a family has none or there is none; (in use) if a data set has no family.
+        SettingError: If a share is negative or infinite, a family has none or there is none; (in use) if a data set has
+            no family.
 
     Examples:
         >>> def part(name, weight):

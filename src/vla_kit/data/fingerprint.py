@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
+from vla_kit.errors import DataError
+
 __all__ = ["fingerprint_files"]
 
 _TAIL: Final = 8192  # bytes at the end of a file: the footer of a parquet file, the last samples of a video
@@ -25,7 +27,7 @@ def fingerprint_files(root: Path, paths: Iterable[Path], *, whole: Callable[[Pat
         16 hexadecimal digits.
 
     Raises:
-        OSError: If a file cannot be read.
+        DataError: If a file cannot be read or does not lie below `root`.
 
     Examples:
         >>> import tempfile
@@ -37,14 +39,26 @@ def fingerprint_files(root: Path, paths: Iterable[Path], *, whole: Callable[[Pat
         >>> folder.cleanup()
     """
     digest = hashlib.sha256()
-    for name, path in sorted((path.relative_to(root).as_posix(), path) for path in paths):
+    for name, path in sorted((_name(path, root), path) for path in paths):
         if not path.is_file():
             continue
-        size = path.stat().st_size
-        digest.update(f"{name}:{size}:".encode())
-        with path.open("rb") as file:
-            if not whole(path):
-                file.seek(max(0, size - _TAIL))
-            while block := file.read(1 << 20):
-                digest.update(block)
+        try:
+            size = path.stat().st_size
+            digest.update(f"{name}:{size}:".encode())
+            with path.open("rb") as file:
+                if not whole(path):
+                    file.seek(max(0, size - _TAIL))
+                while block := file.read(1 << 20):
+                    digest.update(block)
+        except OSError as error:
+            raise DataError(
+                f"{path} must be readable, got: {error}. Check who may read it, or fetch it again."
+            ) from error
     return digest.hexdigest()[:16]
+
+
+def _name(path: Path, root: Path) -> str:
+    try:
+        return path.relative_to(root).as_posix()
+    except ValueError as error:
+        raise DataError(f"root must be a folder above all paths, got {root} and {path}. Give another.") from error

@@ -285,7 +285,8 @@ def _kept_size(path: Path) -> tuple[int, int] | None:
     try:
         with path.open("rb") as file:
             described = json.loads(file.read(_PAGE))
-        return int(described["height"]), int(described["width"])
+        size = int(described["height"]), int(described["width"])
+        return size if min(size) > 0 else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -1,10 +1,11 @@
 """File names, columns and schemas of the LeRobot v3.0 layout, shared by reader, writer and merge."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -60,7 +61,8 @@ def check_features(features: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[
             number type (shape `(size,)`).
 
     Raises:
-        SettingError: If `action` is absent, a key holds a slash or is reserved, or a dtype or shape is unsupported.
+        SettingError: If `action` is absent, a key holds a slash or is reserved, a dtype or shape is unsupported, or
+            there is not one name per number.
 
     Examples:
         >>> check_features({"action": {"dtype": "float32", "shape": (4,)}})["action"]
@@ -74,11 +76,17 @@ def check_features(features: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[
             raise SettingError(f"features must not hold {key!r}, which the writer fills itself. Leave it out.")
         if "/" in key:
             raise SettingError(f"features must have keys without '/', got {key!r}. Use dots.")
-        dtype, shape = feature.get("dtype"), tuple(int(size) for size in feature.get("shape", ()))
-        names = feature.get("names")
+        dtype, shape, names = feature.get("dtype"), feature.get("shape", ()), feature.get("names")
+        if not isinstance(shape, Sequence) or not all(
+            isinstance(size, int | np.integer) and size > 0 for size in shape
+        ):
+            raise SettingError(f"features[{key!r}] must have a shape of sizes above 0, got {shape!r}. Such as (7,).")
+        shape = tuple(int(size) for size in shape)
         if dtype in ("image", "video"):
             if len(shape) != 3 or shape[2] != 3:
-                raise SettingError(f"features[{key!r}] must have the shape (height, width, 3), got {shape}.")
+                raise SettingError(
+                    f"features[{key!r}] must have the shape (height, width, 3), got {shape}. Put the colours last."
+                )
             if dtype == "video" and (shape[0] % 2 or shape[1] % 2):
                 raise SettingError(
                     f"features[{key!r}] must have an even height and width for a video, got {shape}. "
@@ -87,10 +95,14 @@ def check_features(features: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[
             names = names or ["height", "width", "channels"]
         elif dtype not in _SCALARS:
             raise SettingError(
-                f"features[{key!r}] must have a dtype of {['image', 'video', *_SCALARS]}, got {dtype!r}."
+                f"features[{key!r}] must have a dtype of {['image', 'video', *_SCALARS]}, got {dtype!r}. Choose one."
             )
-        elif len(shape) != 1 or shape[0] < 1:
+        elif len(shape) != 1:
             raise SettingError(f"features[{key!r}] must have the shape (size,), got {shape}. Flatten each step.")
+        elif names is not None and (not isinstance(names, list | tuple) or len(names) != shape[0]):
+            raise SettingError(
+                f"features[{key!r}] must have names for its {shape[0]} numbers, got {names!r}. Give a list, or none."
+            )
         checked[key] = {"dtype": dtype, "shape": list(shape), "names": list(names) if names is not None else None}
     return checked
 
@@ -181,11 +193,15 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
         columns: Columns to read; all where None.
 
     Raises:
-        DataError: If the file is missing or broken.
+        DataError: If the file is missing or broken, or has no such column.
     """
     if not path.is_file():
         raise DataError(f"{path} must exist, but is missing. The data set is incomplete; fetch or write it again.")
     try:
-        return pq.ParquetFile(path).read(columns=columns)
+        table = pq.ParquetFile(path).read(columns=columns)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} must be a readable parquet file, got: {error}. Fetch or write it again.") from error
+    missing = [key for key in columns or () if key not in table.column_names]
+    if missing:
+        raise DataError(f"{path} must hold the columns {columns}, got none of {missing}. Fetch or write it again.")
+    return table

@@ -6,6 +6,8 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from numpy import ndarray
 
+from vla_kit.errors import SettingError
+
 if TYPE_CHECKING:
     from vla_kit.data.statistics.sketch import QuantileSketch
 
@@ -52,6 +54,7 @@ class ColumnStatistics:
         exact_bytes: Keep numbers up to this size [byte].
 
     Raises:
+        SettingError: If `exact_bytes` is negative.
         MissingExtraError: From `add`, beyond `exact_bytes`, if datasketches is not installed.
 
     Examples:
@@ -63,6 +66,8 @@ class ColumnStatistics:
     """
 
     def __init__(self, *, exact_bytes: int = _EXACT_BYTES) -> None:
+        if exact_bytes < 0:
+            raise SettingError(f"exact_bytes must be at least 0, got {exact_bytes}. Use 0 to keep no numbers.")
         self._exact_bytes = exact_bytes
         self._kept: list[ndarray] = []
         self._num_bytes = self._count = 0

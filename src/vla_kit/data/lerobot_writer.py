@@ -18,6 +18,7 @@ from jaxtyping import Float, Int, UInt8
 from numpy import ndarray
 from PIL import Image
 
+from vla_kit.data._rate import check_rate
 from vla_kit.data.lerobot_layout import (
     CODEBASE_VERSION,
     DATA_PATH,
@@ -68,7 +69,7 @@ class LeRobotWriter:
         robot_type: Name of the robot, kept in `info.json`.
 
     Raises:
-        SettingError: If `root` holds something, `rate_hz` is not positive or a feature is unsupported.
+        SettingError: If `root` holds something, `rate_hz` is not above 0 or a feature is unsupported.
 
     Examples:
         >>> folder = tempfile.TemporaryDirectory()
@@ -88,8 +89,7 @@ class LeRobotWriter:
         features: Mapping[str, Mapping[str, Any]],
         robot_type: str | None = None,
     ) -> None:
-        if not rate_hz > 0:
-            raise SettingError(f"rate_hz must be positive, got {rate_hz}. Give the frames per second.")
+        check_rate(rate_hz)
         self._features = check_features(features)
         self._root = Path(root).absolute()
         check_new_root(self._root)
@@ -145,7 +145,7 @@ class LeRobotWriter:
         Raises:
             DataError: If the episode is empty, a number is NaN or infinite, or a key is missing or unknown.
             ShapeError: If an array has the wrong shape, or there is not one sentence per frame.
-            DtypeError: If frames are not uint8.
+            DtypeError: If frames are not uint8, or numbers would be cut off by the type of their feature.
             SettingError: If the writer is closed.
         """
         if self._closed:
@@ -153,6 +153,8 @@ class LeRobotWriter:
         numbers = self._check_numbers({"action": actions, **(columns or {})}, length=len(actions))
         pictures = self._check_frames(frames or {}, length=len(actions))
         sentences = [instruction] * len(actions) if isinstance(instruction, str) else list(instruction)
+        if not all(isinstance(sentence, str) for sentence in sentences):
+            raise DtypeError("instruction must hold sentences only, got something else. Give a str for each frame.")
         if len(sentences) != len(actions):
             raise ShapeError(
                 f"instruction must hold one sentence per frame ({len(actions)}), got {len(sentences)}. "
@@ -224,7 +226,13 @@ class LeRobotWriter:
                     f"{key} must have the shape (step, size) {(length, size)}, got {values.shape}. "
                     "Give one row per frame, as wide as the feature."
                 )
-            values = values.astype(self._features[key]["dtype"])
+            dtype = np.dtype(self._features[key]["dtype"])
+            if not np.can_cast(values.dtype, dtype, "same_kind"):
+                raise DtypeError(
+                    f"{key} must fit its feature of {dtype}, got {values.dtype}. Convert the numbers, or change the "
+                    "dtype of the feature."
+                )
+            values = values.astype(dtype)
             broken = np.argwhere(~np.isfinite(values))
             if len(broken):
                 raise DataError(
@@ -321,19 +329,16 @@ class LeRobotWriter:
 
     def _write_video(self, key: str, video: "_VideoFiles", pixels: ndarray, histogram: ndarray) -> dict[str, Any]:
         limit = _VIDEO_FILE_S * self._rate_hz
-        if video.encoder is not None and video.path is not None:
-            # The encoder holds a short first episode back: there may be no file yet.
-            full = video.path.exists() and video.path.stat().st_size >= _VIDEO_FILE_MB * 2**20
+        if video.encoder is not None:
+            full = video.encoder.num_bytes >= _VIDEO_FILE_MB * 2**20
             if full or video.encoder.num_frames + pixels.shape[0] > limit:
                 video.close()
                 video.file += 1
         chunk, file = divmod(video.file, _CHUNK_SIZE)
         if video.encoder is None:
-            video.path = self._folder / VIDEO_PATH.format(video_key=key, chunk_index=chunk, file_index=file)
-            video.path.parent.mkdir(parents=True, exist_ok=True)
-            video.encoder = PyAVEncoder(
-                video.path, rate_hz=self._rate_hz, height=pixels.shape[1], width=pixels.shape[2]
-            )
+            path = self._folder / VIDEO_PATH.format(video_key=key, chunk_index=chunk, file_index=file)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            video.encoder = PyAVEncoder(path, rate_hz=self._rate_hz, height=pixels.shape[1], width=pixels.shape[2])
         first = video.encoder.num_frames
         for part in _parts(pixels, histogram):
             video.encoder.write(part)
@@ -477,7 +482,6 @@ class _VideoFiles:
 
     def __init__(self) -> None:
         self.file = 0
-        self.path: Path | None = None
         self.encoder: PyAVEncoder | None = None
 
     def close(self) -> None:

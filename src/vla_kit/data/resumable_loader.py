@@ -133,7 +133,7 @@ class ResumableLoader:
         epoch_samples = int(state_dict["epoch_samples"])
         for name, value in (("samples", samples), ("epoch_samples", epoch_samples)):
             if value < 0:
-                raise CheckpointError(f"{name} must be at least 0, got {value}. The position was not saved by a loader.")
+                raise CheckpointError(f"{name} must be at least 0, got {value}. No loader saved it.")
         if samples % together:
             raise CheckpointError(
                 f"batch_size * world_size must divide the samples used so far ({samples}), got {self.batch_size} * "

@@ -39,8 +39,10 @@ class Sample:
         ShapeError: If `actions` is not two-dimensional, `valid` has another length or `known` another shape, a view is
             neither `(3, h, w)` nor `(frame, 3, h, w)`, or `state` is not one-dimensional or empty.
         DtypeError: If `actions` or `state` is not floating, `valid` or `known` not bool, or an image not uint8.
-        DataError: If an entry of `state`, or of `actions` that lies within the episode and is known, is NaN or infinite.
-        SettingError: If `embodiment` or `dataset` is empty, `episode` or `frame` negative, or `frame_rate_hz` not above 0.
+        DataError: If an entry of `state`, or of `actions` that lies within the episode and is known, is NaN or
+            infinite.
+        SettingError: If `embodiment` or `dataset` is empty, `episode` or `frame` negative, or `frame_rate_hz` not above
+            0.
 
     Examples:
         >>> sample = Sample(embodiment="arm", instruction="push the button", views={}, actions=torch.zeros(2, 4),
@@ -91,8 +93,8 @@ class Sample:
             raise DtypeError(f"known must be bool, got {self.known.dtype}. Convert with .bool().")
         if not bool((self.actions.isfinite() | ~self.real).all()):
             raise DataError(
-                f"actions must be finite where they are real, got NaN or infinity in {self._place}. Drop the episode, or "
-                "say in valid or known which numbers mean nothing."
+                f"actions must be finite where they are real, got NaN or infinity in {self._place}. Drop the episode, "
+                "or say in valid or known which numbers mean nothing."
             )
         for tag, image in self.views.items():
             if image.ndim not in (3, 4) or image.shape[-3] != 3 or len(image) == 0:
@@ -133,6 +135,4 @@ class Sample:
         if not state.is_floating_point():
             raise DtypeError(f"state must be floating point, got {state.dtype}. Convert with .float().")
         if not bool(state.isfinite().all()):
-            raise DataError(
-                f"state must be finite, got {state.tolist()} in {self._place}. Drop the episode."
-            )
+            raise DataError(f"state must be finite, got {state.tolist()} in {self._place}. Drop the episode.")

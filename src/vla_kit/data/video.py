@@ -43,7 +43,7 @@ def open_video(
             when it is asked for. Anything goes where None.
 
     Raises:
-        SettingError: If `backend` is unknown.
+        SettingError: If `backend` is unknown or `rate_hz` not above 0.
         DataError: If the file is missing, truncated or no video.
         MissingExtraError: If `torchcodec` is asked for and does not import.
 
@@ -53,8 +53,7 @@ def open_video(
         ...
         vla_kit.errors.DataError: path must be a readable video, got missing.mp4: ...
     """
-    if backend not in ("auto", "torchcodec", "pyav"):
-        raise SettingError(f"backend must be one of 'auto', 'torchcodec', 'pyav', got {backend!r}. Use 'auto'.")
+    check_backend(backend)
     if backend == "torchcodec" or (backend == "auto" and _has_torchcodec()):
         from vla_kit.data.video_torchcodec import TorchcodecDecoder
 
@@ -62,6 +61,20 @@ def open_video(
     from vla_kit.data.video_pyav import PyAVDecoder
 
     return PyAVDecoder(path, rate_hz=rate_hz)
+
+
+def check_backend(backend: str, argument: str = "backend") -> None:
+    """Refuse a decoder that nobody knows.
+
+    Args:
+        backend: Decoder to use.
+        argument: What the caller calls it.
+
+    Raises:
+        SettingError: If it is unknown.
+    """
+    if backend not in ("auto", "torchcodec", "pyav"):
+        raise SettingError(f"{argument} must be one of 'auto', 'torchcodec', 'pyav', got {backend!r}. Use 'auto'.")
 
 
 def check_times(path: Path, indices: Sequence[int], times: Sequence[float], *, rate_hz: float) -> None:

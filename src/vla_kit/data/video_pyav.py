@@ -1,5 +1,6 @@
 """Video decoding and encoding with PyAV, whose wheels carry ffmpeg."""
 
+import os
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -14,6 +15,7 @@ from jaxtyping import UInt8
 from numpy import ndarray
 from torch import Tensor
 
+from vla_kit.data._rate import check_rate
 from vla_kit.data.video import check_times
 from vla_kit.errors import DataError, SettingError, ShapeError
 
@@ -40,9 +42,11 @@ class PyAVDecoder:
 
     Raises:
         DataError: If the file is missing, truncated or no video.
+        SettingError: If `rate_hz` is not above 0.
     """
 
     def __init__(self, path: str | Path, *, rate_hz: float | None = None) -> None:
+        check_rate(rate_hz)
         self._path, self._rate_hz = Path(path), rate_hz
         try:
             self._container: Any = av.open(str(path))
@@ -90,6 +94,8 @@ class PyAVDecoder:
                 f"path must be a readable video, got {self._path}: frame {index} cannot be decoded ({error}). "
                 "Fetch or record it again."
             ) from error
+        if not wanted:
+            return torch.zeros(0, 3, self._stream.height, self._stream.width, dtype=torch.uint8)
         pixels = np.stack([decoded[index] for index in wanted])
         return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
 
@@ -119,8 +125,11 @@ class PyAVDecoder:
 class PyAVEncoder:
     """Writes frames to one h264 file, 4:2:0, with close key frames for cheap random access.
 
+    The file grows under a hidden name beside `path` and moves there when `close` ends well; `abort`, or an exception
+    inside the `with` block, removes it.
+
     Args:
-        path: File to write; the suffix decides the container.
+        path: File to write or replace; the suffix decides the container.
         rate_hz: Frames per second.
         height: Image rows, even.
         width: Image columns, even.
@@ -128,7 +137,8 @@ class PyAVEncoder:
         keyframe_interval: Frames from one key frame to the next.
 
     Raises:
-        SettingError: If `height` or `width` is odd, which 4:2:0 cannot hold.
+        SettingError: If `height` or `width` is odd, which 4:2:0 cannot hold, or a number is out of range.
+        DataError: If there is no such folder, or the suffix is none of a video.
     """
 
     def __init__(
@@ -141,20 +151,39 @@ class PyAVEncoder:
         crf: int = 18,
         keyframe_interval: int = 2,
     ) -> None:
-        if height % 2 or width % 2:
+        check_rate(rate_hz)
+        if height % 2 or width % 2 or min(height, width) < 2:
             raise SettingError(
-                f"height and width must be even for a video, got ({height}, {width}). "
+                f"height and width must be even and at least 2 for a video, got ({height}, {width}). "
                 'Resize the frames, or store them with "dtype": "image".'
             )
+        if not 0 <= crf <= 51:
+            raise SettingError(f"crf must lie in [0, 51], got {crf}. Use 18.")
+        if keyframe_interval < 1:
+            raise SettingError(f"keyframe_interval must be at least 1, got {keyframe_interval}. Use 2.")
         self.num_frames = 0
         self._shape = (height, width, 3)
-        self._container: Any = av.open(str(path), mode="w", options={"movflags": "faststart"})
+        self._path = Path(path)
+        self._partial = self._path.with_name(f".{self._path.stem}.partial{self._path.suffix}")
+        if not self._path.parent.is_dir():
+            raise DataError(f"path must lie in a folder that exists, got {path}. Make the folder first.")
+        try:
+            self._container: Any = av.open(str(self._partial), mode="w", options={"movflags": "faststart"})
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise DataError(
+                f"path must be a video file that can be written, got {path}: {error}. Use the suffix .mp4."
+            ) from error
         options = {"crf": str(crf), "g": str(keyframe_interval), "bf": "0"}
         rate = Fraction(rate_hz).limit_denominator(1_000_000)
         self._stream: Any = self._container.add_stream("libx264", rate=rate, options=options)
         self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
         self._stream.codec_context.thread_count = 1
         self._time_base = 1 / rate
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of the file so far [byte]; the encoder holds the first frames back."""
+        return self._partial.stat().st_size if self._partial.exists() else 0
 
     def write(self, frames: UInt8[ndarray, "image height image_width 3"]) -> None:
         """Append RGB frames.
@@ -174,13 +203,20 @@ class PyAVEncoder:
             self._container.mux(self._stream.encode(frame))
 
     def close(self) -> None:
-        """Write what is pending and close the file."""
-        self._container.mux(self._stream.encode(None))
-        self._container.close()
+        """Write what is pending and move the file to its place. There is no file without a frame."""
+        try:
+            self._container.mux(self._stream.encode(None))
+            self._container.close()
+            if self._partial.exists():
+                os.replace(self._partial, self._path)
+        except BaseException:
+            self.abort()
+            raise
 
     def abort(self) -> None:
-        """Close the file handle without finishing the video."""
+        """Drop the video; what stood at its place stays."""
         self._container.close()
+        self._partial.unlink(missing_ok=True)
 
     def __enter__(self) -> "PyAVEncoder":
         return self

@@ -7,6 +7,7 @@ from typing import Final, Literal
 from jaxtyping import UInt8
 from torch import Tensor
 
+from vla_kit.data._rate import check_rate
 from vla_kit.data.video import check_times
 from vla_kit.errors import DataError, MissingExtraError
 
@@ -40,9 +41,11 @@ class TorchcodecDecoder:
 
     Raises:
         DataError: If the file is missing, truncated or no video.
+        SettingError: If `rate_hz` is not above 0.
     """
 
     def __init__(self, path: str | Path, *, rate_hz: float | None = None) -> None:
+        check_rate(rate_hz)
         self._path, self._rate_hz = Path(path), rate_hz
         self._decoder = self._open("approximate")
         header = self._decoder.metadata

@@ -1,12 +1,41 @@
-"""Text files that are whole or not there."""
+"""Files that are whole or not there."""
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from vla_kit.errors import DataError
 
-__all__ = ["write_atomically", "write_whole"]
+__all__ = ["write_atomically", "write_whole", "written_beside"]
+
+
+@contextmanager
+def written_beside(path: Path) -> Iterator[Path]:
+    """A temporary name beside a file, which becomes that file when the block ends well, and else is removed.
+
+    Args:
+        path: File to write or replace; folders are made.
+
+    Examples:
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with written_beside(Path(folder) / "new" / "a.bin") as partial:
+        ...         _ = partial.write_bytes(b"done")
+        ...     [file.name for file in Path(folder, "new").iterdir()]
+        ['a.bin']
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    partial = Path(name)
+    try:
+        yield partial
+        partial.chmod(0o644)
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -22,16 +51,8 @@ def write_atomically(path: Path, text: str) -> None:
         ...     (Path(folder) / "new" / "a.txt").read_text()
         'done'
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(name).chmod(0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with written_beside(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def write_whole(path: str | Path, text: str) -> None:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import torch
 from tfrecord.writer import TFRecordWriter
 
-from contract_cases.data import memory_episode, source
+from contract_cases.data import source
 from contract_cases.probe import Case
 from vla_kit.actions import EigengraspBasis
 from vla_kit.data.conversion import write_lerobot
@@ -138,7 +138,7 @@ def video(folder: Path) -> Path:
     return folder / "clip.mp4"
 
 
-def json_file(folder: Path, name: str, content: Any) -> Path:  # noqa: ANN401 (JSON)
+def json_file(folder: Path, name: str, content: Any) -> Path:
     text = json.dumps(content).encode()
     (folder / name).write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
     return folder / name
@@ -190,11 +190,9 @@ def hot3d_options(folder: Path) -> dict[str, Any]:
     }
 
 
-NEW = {"out": ("missing",), "root": ("missing",), "path": ("missing",), "folder": ("missing",)}  # a place to create
-
-
 def new(argument: str) -> dict[str, tuple[str, ...]]:
-    return {argument: NEW[argument]}
+    """What `meant` says of a place that is created."""
+    return {argument: ("missing",)}
 
 
 CASES = [
@@ -430,7 +428,7 @@ CASES = [
             "crf": 18,
             "keyframe_interval": 2,
         },
-        meant={"crf": ("0",), "path": ("missing",)},  # lossless; a place to create
+        meant={"crf": ("0",)},  # lossless
     ),
     Case(
         write_atomically,

@@ -1,5 +1,6 @@
 """Episodes of a LeRobot set whose files are known: what the versions of the layout share."""
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -26,8 +27,8 @@ from vla_kit.data.readers._lerobot_tables import (
 )
 from vla_kit.data.readers._shared_cache import ARRAYS, DECODERS, TABLES, new_owner
 from vla_kit.data.source import CameraInfo, ColumnInfo
-from vla_kit.data.video import VideoDecoder, open_video
-from vla_kit.errors import DataError
+from vla_kit.data.video import VideoDecoder, check_backend, open_video
+from vla_kit.errors import DataError, SettingError
 
 __all__ = ["LeRobotEpisodes", "LeRobotFiles"]
 
@@ -85,6 +86,9 @@ class LeRobotEpisodes:
         tasks_path: File that lists the tasks, for messages.
         video: Decoder of videos, see `open_video`.
         tolerance_s: How far a frame may be from its time after the last one [s].
+
+    Raises:
+        SettingError: If `video` is unknown, or `tolerance_s` negative or infinite.
     """
 
     def __init__(
@@ -100,6 +104,11 @@ class LeRobotEpisodes:
         video: Literal["auto", "torchcodec", "pyav"],
         tolerance_s: float,
     ) -> None:
+        check_backend(video, "video")
+        if not 0 <= tolerance_s < math.inf:
+            raise SettingError(
+                f"tolerance_s must be at least 0 and finite, got {tolerance_s}. Use 1e-4 s, as lerobot does."
+            )
         self._files, self._columns, self._cameras = files, columns, cameras
         self._rate_hz, self._tolerance_s = rate_hz, tolerance_s
         self._tasks, self._language, self._tasks_path = tasks, language, tasks_path

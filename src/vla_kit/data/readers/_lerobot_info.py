@@ -48,13 +48,18 @@ def read_info(root: Path, *, needed: Sequence[str] = ("codebase_version", "featu
     except (ValueError, OSError) as error:
         raise DataError(f"{path} must be JSON, got: {error}. Fetch or write the set again.") from error
     if not isinstance(info, dict) or any(key not in info for key in needed):
-        raise DataError(f"{path} must hold {list(needed)}, got {sorted(info)}. Fetch or write it again.")
+        found = sorted(info) if isinstance(info, dict) else type(info).__name__
+        raise DataError(f"{path} must hold {list(needed)}, got {found}. Fetch or write it again.")
     features, fps = info["features"], info["fps"]
     if not isinstance(features, dict) or not all(isinstance(value, dict) for value in features.values()):
         raise DataError(f"{path}: features must be described by key, got {features!r}. Fetch or write it again.")
     undescribed = [key for key, feature in features.items() if "dtype" not in feature]
     if undescribed:
         raise DataError(f"{path}: features must have a dtype, got none for {undescribed}. Fetch or write it again.")
+    for key, feature in features.items():
+        shape = feature.get("shape")
+        if shape is not None and not (isinstance(shape, list) and all(isinstance(size, int) for size in shape)):
+            raise DataError(f"{path}: shape of {key} must be a list of sizes, got {shape!r}. Fetch or write it again.")
     if not isinstance(fps, int | float) or not 0 < fps < math.inf:
         raise DataError(f"{path}: fps must be above 0, got {fps!r}. Write the frames per second there.")
     return info

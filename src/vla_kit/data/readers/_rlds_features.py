@@ -74,8 +74,21 @@ def read_features(path: Path) -> RLDSFeatures:
         )
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"{path} must be JSON, got: {error}. Fetch it again.") from error
+    try:
+        return _sorted(tree, path)
+    except (AttributeError, TypeError, KeyError, IndexError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(
+            f"{path} must describe features as TensorFlow Datasets does, got {type(error).__name__}: {error}. Fetch it "
+            "again."
+        ) from error
+
+
+def _sorted(tree: Mapping[str, Any], path: Path) -> RLDSFeatures:
+    """Which feature is what."""
     episode = _children(tree)
     steps = episode.get("steps", {}).get("sequence", {}).get("feature")
     if not isinstance(steps, dict) or "featuresDict" not in steps:

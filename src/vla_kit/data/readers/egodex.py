@@ -60,8 +60,7 @@ def open_egodex(
         EgoDex, arXiv 2505.11709: 30 Hz, `transforms/<joint>` and `transforms/camera` in the world, and the attributes
         `llm_description` and `llm_description2`, of which `which_llm_description` names the better one.
     """
-    if not 0 <= confidence <= 1:
-        raise SettingError(f"confidence must lie in [0, 1], got {confidence}. Use 0 to take every hand.")
+    _check_confidence(confidence)
     files = HDF5Files()
     episodes = [_episode(files.open(path), path) for path in list_hdf5_files(Path(root))]
     files.close()
@@ -98,7 +97,9 @@ def read_egodex(path: Path, *, confidence: float = 0.5) -> HandRecord:
 
     Raises:
         DataError: If the file is broken or lacks a joint.
+        SettingError: If `confidence` lies outside [0, 1].
     """
+    _check_confidence(confidence)
     files = HDF5Files()
     file = files.open(path)
     tracks = {side: _track(file, side, confidence) for side in ("left", "right")}
@@ -107,31 +108,56 @@ def read_egodex(path: Path, *, confidence: float = 0.5) -> HandRecord:
     return record
 
 
+def _check_confidence(confidence: float) -> None:
+    if not 0 <= confidence <= 1:
+        raise SettingError(f"confidence must lie in [0, 1], got {confidence}. Use 0 to take every hand.")
+
+
 def _track(file: h5py.File, side: HandSide, confidence: float) -> HandTrack:
-    points = np.stack([_transforms(file, f"{side}{joint}")[:, :3, 3] for joint in _POINTS], axis=1)
+    steps = len(_transforms(file, "camera"))
+    joints = [_transforms(file, f"{side}{joint}", steps=steps)[:, :3, 3] for joint in _POINTS]
+    points = np.stack(joints, axis=1)
     seen = np.isfinite(points).all(axis=(1, 2))
-    trusted = file.get(f"confidences/{side}Hand")
-    if trusted is not None:
-        seen &= np.nan_to_num(np.asarray(trusted, dtype=np.float64).reshape(-1)) >= confidence
+    if f"confidences/{side}Hand" in file:
+        trusted = _array(file, f"confidences/{side}Hand").reshape(-1)
+        if len(trusted) != steps:
+            raise DataError(
+                f"confidences/{side}Hand must have a number for each of the {steps} frames, got {len(trusted)}. Copy "
+                "the file again."
+            )
+        seen &= np.nan_to_num(trusted) >= confidence
     wrist, fingers = retarget_points(torch.from_numpy(points), side=side)
     return HandTrack(wrist=wrist.numpy(), fingers=fingers.numpy(), seen=seen)
 
 
-def _transforms(file: h5py.File, joint: str) -> ndarray:
+def _transforms(file: h5py.File, joint: str, *, steps: int | None = None) -> ndarray:
     key = f"transforms/{joint}"
     if key not in file:
         raise DataError(f"{key} must be in the file, got {sorted(file.get('transforms', {}))}. It is not of EgoDex.")
-    values = np.asarray(file[key], dtype=np.float64)
-    if values.ndim != 3 or values.shape[1:] != (4, 4):
-        raise DataError(f"{key} must have the shape (step, 4, 4), got {values.shape}. It is not of EgoDex.")
+    values = _array(file, key)
+    if values.ndim != 3 or values.shape[1:] != (4, 4) or (steps is not None and len(values) != steps):
+        raise DataError(
+            f"{key} must have the shape ({'step' if steps is None else steps}, 4, 4), got {values.shape}. It is not of "
+            "EgoDex."
+        )
     return values
 
 
+def _array(file: h5py.File, key: str) -> ndarray:
+    try:
+        return np.asarray(file[key], dtype=np.float64)
+    except (OSError, TypeError, ValueError) as error:
+        raise DataError(f"{key} must be readable numbers, got: {error}. Copy the file again.") from error
+
+
 def _episode(file: h5py.File, path: Path) -> HandEpisode:
-    length = len(_transforms(file, "camera"))
+    try:
+        length = len(_transforms(file, "camera"))
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
     better = "llm_description2" if str(file.attrs.get("which_llm_description", "1")) == "2" else "llm_description"
     text = file.attrs.get(better) or file.attrs.get("llm_description") or ""
-    words = text.decode() if isinstance(text, bytes) else str(text)
+    words = text.decode("utf-8", errors="replace") if isinstance(text, bytes) else str(text)
     video = path.with_suffix(".mp4")
     return HandEpisode(
         path=path,

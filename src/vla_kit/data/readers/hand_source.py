@@ -14,13 +14,15 @@ from numpy import ndarray
 from torch import Tensor
 
 from vla_kit.actions import HAND_SIDES, EigengraspBasis
+from vla_kit.data._name import check_name
+from vla_kit.data._rate import check_rate
 from vla_kit.data._suggestion import suggestion
 from vla_kit.data.episodes import EpisodeInfo
 from vla_kit.data.readers._shared_cache import ARRAYS, DECODERS, new_owner
 from vla_kit.data.readers.hand_tracks import HandRecord
 from vla_kit.data.source import CameraInfo, ColumnInfo
 from vla_kit.data.video import VideoDecoder, open_video
-from vla_kit.errors import DataError
+from vla_kit.errors import DataError, SettingError
 
 __all__ = ["EGO", "HandEpisode", "HandSource"]
 
@@ -43,6 +45,9 @@ class HandEpisode:
         video: Video that shows the hands; None where there is none.
         first_frame: Frame of the video at which the episode begins.
 
+    Raises:
+        SettingError: If a number is negative.
+
     Examples:
         >>> HandEpisode(path=Path("a.npz"), length=9, sentences=(("wave", 0, 9),)).video is None
         True
@@ -53,6 +58,11 @@ class HandEpisode:
     sentences: tuple[tuple[str, int, int], ...] = ()
     video: Path | None = None
     first_frame: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value in (("length", self.length), ("first_frame", self.first_frame)):
+            if value < 0:
+                raise SettingError(f"{name} must be at least 0, got {value} for {self.path}. Count frames from 0.")
 
 
 class HandSource:
@@ -75,6 +85,7 @@ class HandSource:
 
     Raises:
         DataError: If there is no episode.
+        SettingError: If `name` is empty or `rate_hz` not above 0.
     """
 
     def __init__(
@@ -89,6 +100,8 @@ class HandSource:
         has_camera: bool = True,
     ) -> None:
         self._root = Path(root)
+        check_name("name", name)
+        check_rate(rate_hz)
         if not episodes:
             raise DataError(f"{self._root} must hold at least one episode, got none. Check the path.")
         resolved = self._root.absolute()

@@ -84,7 +84,7 @@ class HandRecord:
             nobody knows.
 
     Raises:
-        ShapeError: If lengths differ.
+        ShapeError: If lengths differ, or a camera pose is no matrix of 4 x 4.
         DataError: If a camera pose is not finite.
     """
 
@@ -97,5 +97,7 @@ class HandRecord:
         lengths += [] if self.camera is None else [len(self.camera)]
         if len(set(lengths)) > 1:
             raise ShapeError(f"left, right and camera must have one row per frame, got {lengths}. Cut them to one.")
+        if self.camera is not None and self.camera.shape[1:] != (4, 4):
+            raise ShapeError(f"camera must have the shape (step, 4, 4), got {self.camera.shape}. Give poses as SE(3).")
         if self.camera is not None and not np.isfinite(self.camera).all():
             raise DataError("camera must be finite in every frame, got NaN or infinity. Drop the episode.")

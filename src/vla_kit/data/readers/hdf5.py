@@ -53,7 +53,7 @@ def open_hdf5(
     found = sorted(file)
     files.close()
     if aloha:
-        return open_aloha(root, name=name, channels=channels or "rgb")
+        return open_aloha(root, name=name, channels="rgb" if channels is None else channels)
     if channels is not None:
         raise SettingError(f"channels must be left out, got {channels!r} for {root}, which is not of ALOHA's layout.")
     if not grouped:

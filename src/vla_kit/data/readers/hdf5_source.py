@@ -13,6 +13,8 @@ from jaxtyping import Int, UInt8
 from numpy import ndarray
 from torch import Tensor
 
+from vla_kit.data._name import check_name
+from vla_kit.data._rate import check_rate
 from vla_kit.data._suggestion import suggestion
 from vla_kit.data.episodes import EpisodeInfo
 from vla_kit.data.readers._encoded_image import decode_image, encoded_size
@@ -84,7 +86,7 @@ class HDF5Source:
 
     Raises:
         DataError: If there is no episode, or a file or group is missing or broken.
-        SettingError: If `channels` is unknown.
+        SettingError: If `channels` is unknown, `name` is empty or `rate_hz` not above 0.
 
     Examples:
         >>> import tempfile
@@ -110,6 +112,8 @@ class HDF5Source:
         channels: Literal["rgb", "bgr"] = "rgb",
     ) -> None:
         self._root = Path(root)
+        check_name("name", name)
+        check_rate(rate_hz)
         if channels not in ("rgb", "bgr"):
             raise SettingError(f"channels must be 'rgb' or 'bgr', got {channels!r}. Use 'rgb'.")
         if not episodes:

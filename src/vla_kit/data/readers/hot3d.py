@@ -105,7 +105,11 @@ def read_hot3d(path: Path, *, mano: dict[HandSide, EigengraspBasis], with_camera
 
     Raises:
         DataError: If a line is broken, a quaternion has another norm than 1, or an instant lacks the headset.
+        SettingError: If `mano` lacks a hand.
     """
+    lacking = sorted(set(_SIDES.values()) - set(mano))
+    if lacking:
+        raise SettingError(f"mano must hold the PCA of both hands, got none for {lacking}. Give the right one's twice.")
     lines = _lines(path)
     tracks = {side: _track(lines, key, mano[side]) for key, side in _SIDES.items()}
     camera = _headset(path.parent / _HEADSET, [line["timestamp_ns"] for line in lines]) if with_camera else None
@@ -120,25 +124,44 @@ def _track(lines: list[dict[str, Any]], key: str, mano: EigengraspBasis) -> Hand
         hand = line["hand_poses"].get(key)
         if hand is None:
             continue
-        numbers = np.array(hand["joint_angles"], dtype=np.float64)
+        if not isinstance(hand, dict) or not {"joint_angles", "wrist_xform"} <= hand.keys():
+            raise DataError(
+                f"hand_poses must hold joint_angles and wrist_xform, got {hand!r:.80} in line {index + 1}. Fetch the "
+                "sequence again."
+            )
+        numbers = _numbers(hand["joint_angles"], "joint_angles", line=index + 1)
         if numbers.shape != (mano.count,):
             raise DataError(
-                f"joint_angles must have as many numbers as mano has directions ({mano.count}), got {len(numbers)} in "
+                f"joint_angles must have as many numbers as mano has directions ({mano.count}), got {numbers.size} in "
                 f"line {index + 1}. Save MANO's PCA with that count."
             )
         wrist[index], weights[index], seen[index] = _pose(hand["wrist_xform"], line=index + 1), numbers, True
     return HandTrack(wrist=wrist, fingers=mano.decode(torch.from_numpy(weights)).numpy(), seen=seen)
 
 
+def _numbers(values: Any, key: str, *, line: int, count: int | None = None) -> ndarray:  # noqa: ANN401 (JSON)
+    try:
+        numbers = np.array(values, dtype=np.float64).reshape(-1 if count is None else count)
+    except (TypeError, ValueError) as error:
+        what = "numbers" if count is None else f"{count} numbers"
+        raise DataError(
+            f"{key} must hold {what}, got {values!r:.80} in line {line}. Fetch the sequence again."
+        ) from error
+    return numbers
+
+
 def _pose(transform: dict[str, Any], *, line: int) -> Float[ndarray, "4 4"]:
     """SE(3) of a quaternion and a place. The order of the quaternion is that of its key, for no norm shows it."""
     forms: dict[str, RotationForm] = {"q_wxyz": "quaternion_wxyz", "q_xyzw": "quaternion_xyzw"}
-    key = next((key for key in forms if key in transform), None)
+    key = next((key for key in forms if key in transform), None) if isinstance(transform, dict) else None
     if key is None or "t_xyz" not in transform:
-        raise DataError(f"wrist_xform must hold q_wxyz or q_xyzw, and t_xyz, got {sorted(transform)} in line {line}.")
-    numbers = torch.tensor([float(number) for number in transform[key]], dtype=torch.float64)
+        raise DataError(
+            f"wrist_xform must hold q_wxyz or q_xyzw, and t_xyz, got {transform!r:.80} in line {line}. Fetch the "
+            "sequence again."
+        )
+    numbers = torch.from_numpy(_numbers(transform[key], key, line=line, count=4))
     pose = np.eye(4)
-    pose[:3, 3] = [float(number) for number in transform["t_xyz"]]
+    pose[:3, 3] = _numbers(transform["t_xyz"], "t_xyz", line=line, count=3)
     if not bool(numbers.isfinite().all()):
         pose[:3, :3] = np.nan  # HandTrack takes the hand for lost
         return pose
@@ -151,29 +174,43 @@ def _pose(transform: dict[str, Any], *, line: int) -> Float[ndarray, "4 4"]:
 
 
 def _headset(path: Path, stamps: list[int]) -> Float[ndarray, "step 4 4"]:
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = {int(row["timestamp[ns]"]): row for row in csv.DictReader(file)}
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = {int(row["timestamp[ns]"]): row for row in csv.DictReader(file)}
+    except (OSError, csv.Error, KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{path} must be a readable table with timestamp[ns], got {type(error).__name__}: {error}. Fetch it again."
+        ) from error
     missing = [stamp for stamp in stamps if stamp not in rows]
     if missing:
         raise DataError(f"{path} must hold every instant of the hands, got none for {missing[:3]}. Fetch it again.")
     poses = np.empty((len(stamps), 4, 4))
     for index, stamp in enumerate(stamps):
         row = rows[stamp]
-        quaternion = [row[f"q_wo_{axis}"] for axis in "wxyz"]
-        place = [row[f"t_wo_{axis}[m]"] for axis in "xyz"]
-        poses[index] = _pose({"q_wxyz": quaternion, "t_xyz": place}, line=index + 2)
+        quaternion = [row.get(f"q_wo_{axis}") for axis in "wxyz"]
+        place = [row.get(f"t_wo_{axis}[m]") for axis in "xyz"]
+        try:
+            poses[index] = _pose({"q_wxyz": quaternion, "t_xyz": place}, line=index + 2)
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from error
     return poses
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
     """Instants in the order of time."""
     found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} must be a readable text file, got: {error}. Fetch it again.") from error
+    for number, line in enumerate(text.splitlines(), start=1):
         try:
             record = json.loads(line)
             found.append({"timestamp_ns": int(record["timestamp_ns"]), "hand_poses": dict(record["hand_poses"])})
         except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{path} must hold a JSON record per line, got {line[:60]!r} in line {number}.") from error
+            raise DataError(
+                f"{path} must hold a JSON record per line, got {line[:60]!r} in line {number}. Fetch it again."
+            ) from error
     return sorted(found, key=lambda record: record["timestamp_ns"])
 
 

@@ -11,6 +11,7 @@ from jaxtyping import Int, UInt8
 from numpy import ndarray
 from torch import Tensor
 
+from vla_kit.data._name import check_name
 from vla_kit.data.episodes import EpisodeInfo
 from vla_kit.data.lerobot_layout import DATA_PATH, INFO_PATH, TASKS_PATH, VIDEO_PATH, read_table
 from vla_kit.data.readers._lerobot_episodes import LeRobotEpisodes
@@ -31,6 +32,7 @@ from vla_kit.errors import DataError
 
 __all__ = ["LeRobotSource", "open_lerobot"]
 
+_PLACES: Final = ("/chunk_index", "/file_index", "/from_timestamp", "/to_timestamp")
 _HUB_ID: Final = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -55,6 +57,7 @@ class LeRobotSource:
     Raises:
         DataError: If the folder or one of its metadata files is missing or broken, or is of another version; the text
             names the file and the key. Methods raise it for an episode that is broken.
+        SettingError: If `name` is empty, `video` unknown, or `tolerance_s` negative or infinite.
 
     Examples:
         >>> import tempfile
@@ -78,6 +81,7 @@ class LeRobotSource:
         language: str | None = None,
         tolerance_s: float = 1e-4,
     ) -> None:
+        check_name("name", name)
         self._root = Path(root)
         self._name = name if name is not None else self._root.absolute().name
         self._info = read_info(self._root)
@@ -376,8 +380,32 @@ def _episode_table(root: Path) -> pa.Table:
             tables.append(file.read(columns=wanted, use_threads=False))
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"{path} must be readable, got: {error}. Fetch the set again.") from error
-    table = pa.concat_tables(tables, promote_options="permissive")
+    try:
+        table = pa.concat_tables(tables, promote_options="permissive")
+    except pa.ArrowException as error:
+        raise DataError(
+            f"{root / 'meta/episodes'} must hold columns of one type in all files, got: {error}. Fetch the set again."
+        ) from error
+    _check_episodes(table, root / "meta/episodes", needed=needed)
     return table.sort_by("episode_index") if len(tables) > 1 else table
+
+
+def _check_episodes(table: pa.Table, where: Path, *, needed: Sequence[str]) -> None:
+    for name in table.column_names:
+        column = table[name]
+        number = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
+        if name == "tasks":
+            lists = pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
+            fits, what = lists or pa.types.is_null(column.type), "lists of sentences"
+        elif name in needed:
+            fits, what = number and not column.null_count, "a number for every episode"
+        elif name == "seed" or name.endswith(_PLACES):
+            fits, what = number or pa.types.is_null(column.type), "numbers"
+        else:
+            continue
+        if not fits:
+            found = f"{column.type} with {column.null_count} nulls"
+            raise DataError(f"{where}: {name} must hold {what}, got {found}. Fetch or write the set again.")
 
 
 def _integers(table: pa.Table, key: str) -> ndarray:
@@ -402,7 +430,13 @@ def _read_tasks(path: Path) -> dict[int, str]:
         raise DataError(
             f"{path} must hold task_index and the sentences, got {table.column_names}. Fetch or write it again."
         )
-    return dict(zip(table["task_index"].to_pylist(), table[texts[0]].to_pylist(), strict=True))
+    numbers, sentences = table["task_index"], table[texts[0]]
+    if not pa.types.is_integer(numbers.type) or numbers.null_count or sentences.null_count:
+        raise DataError(
+            f"{path} must hold a whole task_index and a sentence in every row, got {numbers.type} with "
+            f"{numbers.null_count + sentences.null_count} nulls. Fetch or write it again."
+        )
+    return dict(zip(numbers.to_pylist(), sentences.to_pylist(), strict=True))
 
 
 def _is_large_string(kind: pa.DataType) -> bool:

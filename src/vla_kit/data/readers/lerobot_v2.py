@@ -12,6 +12,7 @@ from jaxtyping import Int, UInt8
 from numpy import ndarray
 from torch import Tensor
 
+from vla_kit.data._name import check_name
 from vla_kit.data.episodes import EpisodeInfo
 from vla_kit.data.lerobot_layout import INFO_PATH
 from vla_kit.data.readers._lerobot_episodes import LeRobotEpisodes
@@ -57,6 +58,7 @@ class LeRobotV2Source:
     Raises:
         DataError: If the folder or one of its metadata files is missing or broken, or is of another version; the text
             names the file and the key. Methods raise it for an episode that is broken.
+        SettingError: If `name` is empty, `video` unknown, or `tolerance_s` negative or infinite.
 
     Examples:
         >>> LeRobotV2Source("no/such/folder")
@@ -74,6 +76,7 @@ class LeRobotV2Source:
         language: str | None = None,
         tolerance_s: float = 1e-4,
     ) -> None:
+        check_name("name", name)
         self._root = Path(root)
         self._name = name if name is not None else self._root.absolute().name
         self._info = read_info(self._root)
@@ -214,7 +217,11 @@ class _FilesV2:
     def __init__(self, root: Path, info: Mapping[str, Any]) -> None:
         self.root = root
         self._patterns = {"data": info.get("data_path"), "videos": info.get("video_path")}
-        self._chunk_size = int(info.get("chunks_size") or _CHUNK_SIZE)
+        self._chunk_size = info.get("chunks_size") or _CHUNK_SIZE
+        if not isinstance(self._chunk_size, int) or self._chunk_size < 1:
+            raise DataError(
+                f"{root / INFO_PATH}: chunks_size must be at least 1, got {self._chunk_size!r}. Fetch the set again."
+            )
         path = root / _EPISODES_PATH
         rows = sorted(_episode_rows(path))
         numbers = np.array([number for number, _, _ in rows], dtype=np.int64)
@@ -346,4 +353,6 @@ def _episode_rows(path: Path) -> Iterator[tuple[int, int, tuple[str, ...]]]:
                 "Fetch or write it again."
             )
         tasks = row.get("tasks") or ()
+        if not isinstance(tasks, str | list | tuple):
+            raise DataError(f"{path} must list tasks, got {tasks!r} in line {number}. Fetch or write it again.")
         yield index, length, (tasks,) if isinstance(tasks, str) else tuple(str(task) for task in tasks)

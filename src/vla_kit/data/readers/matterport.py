@@ -28,6 +28,9 @@ class NavigationGraph:
         neighbours: Viewpoint -> viewpoints that one can walk to; both directions are taken where one is given.
         without_position: Viewpoints that the file includes without saying where they are; no part of the graph.
 
+    Raises:
+        DataError: If there is no viewpoint, or a position is not three finite numbers.
+
     Examples:
         >>> line = {name: np.array([x, 0.0, 0.0]) for name, x in (("a", 0.0), ("b", 2.0), ("c", 5.0))}
         >>> graph = NavigationGraph("scan", positions=line, neighbours={"a": ["b"], "b": ["c"], "c": []})
@@ -46,6 +49,16 @@ class NavigationGraph:
         self.scan = scan
         self.without_position = tuple(without_position)
         self._positions = {name: np.asarray(place, dtype=np.float64) for name, place in positions.items()}
+        if not positions:
+            raise DataError(
+                f"positions must hold a viewpoint of {scan}, got none. Download the file of the scan again."
+            )
+        wrong = [name for name, at in self._positions.items() if at.shape != (3,) or not np.isfinite(at).all()]
+        if wrong:
+            raise DataError(
+                f"positions must be three finite numbers each, got {positions[wrong[0]]} for {wrong[0]!r} of {scan}. "
+                "Leave the viewpoint out."
+            )
         self._edges: dict[str, dict[str, float]] = {name: {} for name in self._positions}
         for name, others in neighbours.items():
             for other in others:
@@ -148,7 +161,7 @@ def read_connectivity(path: str | Path) -> NavigationGraph:
     positions: dict[str, np.ndarray] = {}
     without: list[str] = []
     for row in rows:
-        name = _entry(row, "image_id", place)
+        name = _entry(row, "image_id", place, str)
         if not row.get("included", True):
             continue
         position = _position(row.get("pose"))
@@ -159,7 +172,7 @@ def read_connectivity(path: str | Path) -> NavigationGraph:
     names = [row["image_id"] for row in rows]
     neighbours: dict[str, list[str]] = {}
     for row in rows:
-        open_to = _entry(row, "unobstructed", place)
+        open_to = _entry(row, "unobstructed", place, list)
         if len(open_to) != len(rows):
             raise DataError(
                 f"{place}: unobstructed of {row['image_id']!r} must have an entry for each of the {len(rows)} "
@@ -169,9 +182,12 @@ def read_connectivity(path: str | Path) -> NavigationGraph:
     return NavigationGraph(scan, positions=positions, neighbours=neighbours, without_position=without)
 
 
-def _entry(row: Mapping[str, Any], key: str, place: Path) -> Any:  # noqa: ANN401 (JSON)
-    if key not in row:
-        raise DataError(f"{place}: every viewpoint must have {key!r}, got {sorted(row)}. Give a connectivity file.")
+def _entry(row: Mapping[str, Any], key: str, place: Path, kind: type) -> Any:  # noqa: ANN401 (JSON)
+    if not isinstance(row.get(key), kind):
+        found = f"{row[key]!r:.80}" if key in row else sorted(row)
+        raise DataError(
+            f"{place}: every viewpoint must have {key!r}, a {kind.__name__}, got {found}. Give a connectivity file."
+        )
     return row[key]
 
 
@@ -179,6 +195,6 @@ def _position(pose: Any) -> Float[np.ndarray, "3"] | None:  # noqa: ANN401 (JSON
     """Last column of a 4 x 4 matrix that is stored row by row."""
     if not isinstance(pose, list) or len(pose) != 16:
         return None
-    numbers = np.array([math.nan if entry is None else entry for entry in pose], dtype=np.float64)
+    numbers = np.array([entry if isinstance(entry, int | float) else math.nan for entry in pose], dtype=np.float64)
     place: np.ndarray = numbers[[3, 7, 11]]
     return place if bool(np.isfinite(place).all()) else None

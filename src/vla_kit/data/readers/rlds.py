@@ -14,6 +14,7 @@ from jaxtyping import Int, UInt8
 from numpy import ndarray
 from torch import Tensor
 
+from vla_kit.data._name import check_name
 from vla_kit.data._suggestion import suggestion
 from vla_kit.data.episodes import EpisodeInfo
 from vla_kit.data.readers._encoded_image import decode_image
@@ -52,6 +53,7 @@ class RLDSSource:
 
     Raises:
         DataError: If a file is missing, truncated or damaged, or the split is unknown.
+        SettingError: If `name` is empty.
 
     Examples:
         >>> import tempfile
@@ -75,6 +77,7 @@ class RLDSSource:
     """
 
     def __init__(self, root: str | Path, *, name: str | None = None, split: str = "train") -> None:
+        check_name("name", name)
         self._root, self._split = _version_folder(Path(root)), split
         self._name = name if name is not None else _name_of(self._root)
         self._features = read_features(self._root / FEATURES_PATH)

@@ -1,7 +1,7 @@
 """Human hands as VITRA annotates them: MANO rotations of both hands and the camera, one file per episode."""
 
-import json
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +11,7 @@ from numpy import ndarray
 
 from vla_kit.actions import from_matrix
 from vla_kit.data.eigengrasp_file import load_eigengrasps
+from vla_kit.data.readers._json_files import read_json
 from vla_kit.data.readers.hand_source import HandEpisode, HandSource
 from vla_kit.data.readers.hand_tracks import HandRecord, HandTrack
 from vla_kit.errors import DataError
@@ -18,6 +19,15 @@ from vla_kit.errors import DataError
 __all__ = ["is_vitra", "open_vitra", "read_vitra", "vitra_chain_error"]
 
 _CHAIN: Final = 1e-3  # [m] or of a rotation's entry
+_OF_A_HAND: Final[dict[str, tuple[int, ...]]] = {
+    "global_orient_worldspace": (3, 3),
+    "global_orient_camspace": (3, 3),
+    "hand_pose": (15, 3, 3),
+    "transl_worldspace": (3,),
+    "kept_frames": (),
+    "joints_worldspace": (21, 3),
+    "joints_camspace": (21, 3),
+}
 
 
 def open_vitra(
@@ -76,8 +86,11 @@ def is_vitra(path: Path) -> bool:
     """
     if path.suffix != ".npz" or not zipfile.is_zipfile(path):
         return False
-    with zipfile.ZipFile(path) as archive:
-        return {"extrinsics.npy", "right/hand_pose.npy", "left/hand_pose.npy"} <= set(archive.namelist())
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {"extrinsics.npy", "right/hand_pose.npy", "left/hand_pose.npy"} <= set(archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return False
 
 
 def read_vitra(path: Path) -> HandRecord:
@@ -98,7 +111,13 @@ def read_vitra(path: Path) -> HandRecord:
             "camera to world, or of other frames."
         )
     tracks = {side: _track(arrays, side) for side in ("left", "right")}
-    return HandRecord(**tracks, camera=np.linalg.inv(world_to_camera))
+    try:
+        camera = np.linalg.inv(world_to_camera)
+    except np.linalg.LinAlgError as error:
+        raise DataError(
+            f"extrinsics must be poses, got a matrix without inverse: {error}. Drop the episode."
+        ) from error
+    return HandRecord(**tracks, camera=camera)
 
 
 def vitra_chain_error(path: Path) -> float:
@@ -142,37 +161,43 @@ def _arrays(path: Path) -> dict[str, ndarray]:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: np.asarray(file[key]) for key in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         raise DataError(
             f"{path} must be a readable .npz without pickles, got: {error}. Copy or convert it again."
         ) from error
-    of_a_hand = (
-        "global_orient_worldspace",
-        "global_orient_camspace",
-        "hand_pose",
-        "transl_worldspace",
-        "kept_frames",
-        "joints_worldspace",
-        "joints_camspace",
-    )
-    missing = [
-        key for key in ("extrinsics", *(f"{s}/{k}" for s in ("left", "right") for k in of_a_hand)) if key not in arrays
-    ]
+    shapes = {"extrinsics": (4, 4)} | {
+        f"{side}/{key}": shape for side in ("left", "right") for key, shape in _OF_A_HAND.items()
+    }
+    missing = [key for key in shapes if key not in arrays]
     if missing:
         raise DataError(f"{path} must hold the arrays of VITRA's layout, got none for {missing}. Convert it again.")
+    steps = arrays["extrinsics"].shape[:1]
+    for key, shape in shapes.items():
+        if arrays[key].shape != (*steps, *shape) or arrays[key].dtype.kind not in "fiub":
+            raise DataError(
+                f"{path}: {key} must be numbers of the shape {('step', *shape)}, as many steps as extrinsics "
+                f"({len(arrays['extrinsics']) if steps else 0}), got {arrays[key].dtype} of {arrays[key].shape}. "
+                "Convert it again."
+            )
     return arrays
 
 
 def _episode(path: Path, videos: Path | None) -> HandEpisode:
     arrays = _arrays(path)
     about = path.with_name(f"{path.stem}.meta.json")
-    facts = json.loads(about.read_text(encoding="utf-8")) if about.is_file() else {}
-    sentences = [
-        (f"{side.capitalize()} hand: {text.strip().rstrip('.')}.", int(first), int(last))
-        for side in ("left", "right")
-        for text, (first, last) in facts.get(f"text/{side}", [])
-        if text
-    ]
+    facts = read_json(about) if about.is_file() else {}
+    try:
+        sentences = [
+            (f"{side.capitalize()} hand: {text.strip().rstrip('.')}.", int(first), int(last))
+            for side in ("left", "right")
+            for text, (first, last) in facts.get(f"text/{side}", [])
+            if text
+        ]
+    except (AttributeError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{about}: text/left and text/right must list sentences with their first and last frame, got: {error}. "
+            "Convert it again."
+        ) from error
     video = None
     if videos is not None:
         video = videos / f"{facts.get('video_name')}.mp4"
@@ -180,11 +205,11 @@ def _episode(path: Path, videos: Path | None) -> HandEpisode:
             raise DataError(
                 f"videos must hold the video of {path.name}, got none at {video}. Fetch it, or leave videos out."
             )
-    frames = arrays.get("video_decode_frame")
+    frames = np.ravel(arrays.get("video_decode_frame", []))
     return HandEpisode(
         path=path,
         length=len(arrays["extrinsics"]),
         sentences=tuple(sentences),
         video=video,
-        first_frame=0 if frames is None or not len(frames) else int(frames[0]),
+        first_frame=int(frames[0]) if len(frames) else 0,
     )

@@ -85,7 +85,7 @@ def read_vln(path: str | Path, *, language: str | None = None) -> list[GraphRout
     empty: list[str] = []
     for number, row in enumerate(rows):
         for name, words in _instructions(row, place, number):
-            viewpoints = tuple(str(one) for one in _field(row, "path", place, number))
+            viewpoints = tuple(str(one) for one in _field(row, "path", place, number, list))
             if not viewpoints or not words.strip():
                 empty.append(name)
                 continue
@@ -94,7 +94,7 @@ def read_vln(path: str | Path, *, language: str | None = None) -> list[GraphRout
                     route_id=name,
                     scan=str(_field(row, "scan", place, number)),
                     viewpoints=viewpoints,
-                    start_heading_rad=float(_field(row, "heading", place, number)),
+                    start_heading_rad=_heading(row, place, number),
                     instruction=" ".join(words.split()),
                     language=str(row.get("language", "en")),
                 )
@@ -117,13 +117,25 @@ def _instructions(row: Mapping[str, Any], place: Path, number: int) -> list[tupl
     if "instruction" in row:
         return [(str(_field(row, "instruction_id", place, number)), str(row["instruction"] or ""))]
     path_id = _field(row, "path_id", place, number)
-    words = _field(row, "instructions", place, number)
+    words = _field(row, "instructions", place, number, list)
     return [(f"{path_id}_{index}", str(one or "")) for index, one in enumerate(words)]
 
 
-def _field(row: Mapping[str, Any], key: str, place: Path, number: int) -> Any:  # noqa: ANN401 (JSON)
+def _heading(row: Mapping[str, Any], place: Path, number: int) -> float:
+    heading = _field(row, "heading", place, number)
+    if not isinstance(heading, int | float) or not math.isfinite(heading):
+        raise DataError(f"{place}: heading of episode {number} must be finite, got {heading!r}. Drop the episode.")
+    return float(heading)
+
+
+def _field(row: Mapping[str, Any], key: str, place: Path, number: int, kind: type = object) -> Any:  # noqa: ANN401 (JSON)
     if row.get(key) is None:
         raise DataError(f"{place}: episode {number} must have {key!r}, got {sorted(row)}. Give a file of R2R or RxR.")
+    if not isinstance(row[key], kind):
+        raise DataError(
+            f"{place}: {key} of episode {number} must be a {kind.__name__}, got {row[key]!r:.80}. Give a file of R2R "
+            "or RxR."
+        )
     return row[key]
 
 

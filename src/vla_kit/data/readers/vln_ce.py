@@ -83,7 +83,7 @@ def upright_yaw(quaternion: Sequence[float], *, scalar_last: bool = True) -> flo
         (1.5708, None)
     """
     x, y, z, w = quaternion if scalar_last else (*quaternion[1:], quaternion[0])
-    if abs(math.hypot(x, y, z, w) - 1) > _TOLERANCE or math.hypot(x, z) > _TOLERANCE:
+    if not (abs(math.hypot(x, y, z, w) - 1) <= _TOLERANCE and math.hypot(x, z) <= _TOLERANCE):
         return None
     yaw = math.remainder(2 * math.atan2(y, w), 2 * math.pi)
     return math.pi if yaw == -math.pi else yaw
@@ -120,18 +120,18 @@ def read_vln_ce(
     place = Path(path)
     content = read_json(place)
     rows = content.get("episodes") if isinstance(content, dict) else None
-    if not isinstance(rows, list):
+    if not (isinstance(rows, list) and all(isinstance(row, dict) for row in rows)):
         raise DataError(
             f"{place} must hold an object with episodes, got a {type(content).__name__}. Use read_vln for R2R."
         )
     truth = None if ground_truth is None else read_json(Path(ground_truth))
-    scalar_last = _scalar_last([_field(row, "start_rotation", place) for row in rows], place)
+    scalar_last = _scalar_last([_field(row, "start_rotation", place, list) for row in rows], place)
     routes: list[ContinuousRoute] = []
     left_out: list[str] = []
     for row in rows:
         route = _route(row, place, scalar_last=scalar_last, truth=truth, truth_place=ground_truth)
         if route is None:
-            left_out.append(str(row["episode_id"]))
+            left_out.append(str(row.get("episode_id", "?")))
         else:
             routes.append(route)
     if left_out:
@@ -159,14 +159,20 @@ def _route(
     truth: Any,  # noqa: ANN401 (JSON)
     truth_place: str | Path | None,
 ) -> ContinuousRoute | None:
-    words = _field(row, "instruction", place)
+    words = _field(row, "instruction", place, dict)
     text = " ".join(str(words.get("instruction_text") or "").split())
-    geodesic = (row.get("info") or {}).get("geodesic_distance")
+    info = _field(row, "info", place, dict) if row.get("info") else {}
+    geodesic = _number(info, "geodesic_distance", place)
     reachable = geodesic is None or (math.isfinite(geodesic) and geodesic >= 0)
-    reference = row.get("reference_path")
+    reference = None if row.get("reference_path") is None else _field(row, "reference_path", place, list)
     if not text or not reachable or (reference is not None and len(reference) == 0):
         return None
-    goals = row.get("goals") or []
+    goals = _field(row, "goals", place, list) if row.get("goals") else []
+    if not all(isinstance(goal, dict) for goal in goals):
+        raise DataError(f"{place}: goals must be objects with a position, got {goals!r:.80}. Give VLN-CE's file.")
+    radius = _number(goals[0], "radius", place) if goals else None
+    if radius is not None and not 0 <= radius < math.inf:
+        raise DataError(f"{place}: radius of a goal must be at least 0 and finite, got {radius}. Drop the episode.")
     yaw = upright_yaw(row["start_rotation"], scalar_last=scalar_last)
     assert yaw is not None  # noqa: S101 (the order was chosen so)
     name = str(_field(row, "episode_id", place))
@@ -180,9 +186,9 @@ def _route(
         start=_points([_field(row, "start_position", place)], place, name)[0],
         start_yaw_rad=yaw,
         goal=_points([_field(goals[0], "position", place)], place, name)[0] if goals else None,
-        goal_radius_m=float((goals[0].get("radius") if goals else None) or 3.0),
+        goal_radius_m=radius or 3.0,
         reference_path=_points(reference or [], place, name),
-        geodesic_m=None if geodesic is None else float(geodesic),
+        geodesic_m=geodesic,
         actions=actions,
         locations=locations,
     )
@@ -192,7 +198,7 @@ def _scalar_last(rotations: list[Any], place: Path) -> bool:
     """The order in which every robot of the file stands upright."""
     broken: dict[bool, Any] = {}
     for order in (True, False):
-        tilted = [one for one in rotations if len(one) != 4 or upright_yaw(one, scalar_last=order) is None]
+        tilted = [one for one in rotations if not _is_quaternion(one) or upright_yaw(one, scalar_last=order) is None]
         if not tilted:
             if not order:
                 warnings.warn(
@@ -208,6 +214,18 @@ def _scalar_last(rotations: list[Any], place: Path) -> bool:
     )
 
 
+def _is_quaternion(numbers: list[Any]) -> bool:
+    return len(numbers) == 4 and all(isinstance(number, int | float) for number in numbers)
+
+
+def _number(row: Mapping[str, Any], key: str, place: Path) -> float | None:
+    """A number that may be left out."""
+    value = row.get(key)
+    if value is not None and not isinstance(value, int | float):
+        raise DataError(f"{place}: {key} must be a number, got {value!r:.80}. Give VLN-CE's file.")
+    return None if value is None else float(value)
+
+
 def _truth(
     truth: Any,  # noqa: ANN401 (JSON)
     name: str,
@@ -219,22 +237,32 @@ def _truth(
             f"{place} must hold actions and locations of episode {name!r}, got {found!r:.80}. Give the file of ground "
             "truth of the same split."
         )
-    return tuple(int(one) for one in found["actions"]), _points(found["locations"], Path(str(place)), name)
+    actions = found["actions"]
+    if not isinstance(actions, list) or not all(isinstance(one, int) for one in actions):
+        raise DataError(f"{place}: actions of episode {name!r} must be integers, got {actions!r:.80}. Fetch it again.")
+    return tuple(actions), _points(found["locations"], Path(str(place)), name)
 
 
 def _points(rows: Any, place: Path, name: str) -> Float[np.ndarray, "point 3"]:  # noqa: ANN401 (JSON)
     try:
         points = np.array(rows, dtype=np.float64).reshape(len(rows), 3)
     except (TypeError, ValueError) as error:
-        raise DataError(f"{place}: places of episode {name!r} must be three numbers each, got {rows!r:.80}.") from error
+        raise DataError(
+            f"{place}: places of episode {name!r} must be three numbers each, got {rows!r:.80}. Drop the episode."
+        ) from error
     if not np.isfinite(points).all():
         raise DataError(f"{place}: places of episode {name!r} must be finite, got {rows!r:.80}. Drop the episode.")
     return points
 
 
-def _field(row: Mapping[str, Any], key: str, place: Path) -> Any:  # noqa: ANN401 (JSON)
+def _field(row: Mapping[str, Any], key: str, place: Path, kind: type = object) -> Any:  # noqa: ANN401 (JSON)
     if row.get(key) is None:
         raise DataError(
             f"{place}: episode {row.get('episode_id', '?')} must have {key!r}, got {sorted(row)}. Give VLN-CE's file."
+        )
+    if not isinstance(row[key], kind):
+        raise DataError(
+            f"{place}: {key} of episode {row.get('episode_id', '?')} must be a {kind.__name__}, got {row[key]!r:.80}. "
+            "Give VLN-CE's file."
         )
     return row[key]

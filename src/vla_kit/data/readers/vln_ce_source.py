@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Final
 
 from vla_kit.actions import DiscreteAction, discrete_to_waypoints
+from vla_kit.data._name import check_name
 from vla_kit.data.memory_source import MemoryEpisode, MemorySource
 from vla_kit.data.readers.vln_ce import read_vln_ce
-from vla_kit.errors import DataError
+from vla_kit.errors import DataError, SettingError
 
 __all__ = ["open_vln_ce"]
 
@@ -40,11 +41,15 @@ def open_vln_ce(
 
     Raises:
         DataError: If a file is missing or broken, or an episode has no action; see `read_vln_ce`.
-        SettingError: If actions are unknown or go on after a stop, or `turn_degrees` is not above 0.
+        SettingError: If actions are unknown or go on after a stop, `turn_degrees` lies outside (0, 360), or a
+            name is empty.
 
     Source:
         Qwen-VLA, arXiv 2605.30280, stage I, trains on text and trajectories. That VLN-CE's are among them is our guess.
     """
+    check_name("ground_truth", ground_truth)
+    if not 0 < turn_degrees < 360:
+        raise SettingError(f"turn_degrees must lie in (0, 360), got {turn_degrees}. Use 15, or 30 for RxR-CE.")
     place = Path(root)
     stem = place.name.split(".json")[0]
     truth = place.with_name(place.name.replace(stem, f"{stem}_gt", 1)) if ground_truth is None else Path(ground_truth)

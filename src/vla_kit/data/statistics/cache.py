@@ -83,7 +83,7 @@ class StatisticsCache:
                 if content["recipe"] != _full(recipe):
                     raise ValueError("they were made from something else")
                 return read(content["statistics"])
-            except (ValueError, TypeError, KeyError) as error:
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
                 raise _broken(path, error) from error
         return None
 

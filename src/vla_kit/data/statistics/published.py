@@ -13,6 +13,7 @@ from vla_kit.actions import QuantileStats
 from vla_kit.data.jobs import Executor, SerialExecutor, episode_blocks
 from vla_kit.data.jobs._progress import with_progress
 from vla_kit.data.source import EpisodeSource
+from vla_kit.errors import DataError
 
 __all__ = ["Mismatch", "compare_published"]
 
@@ -90,7 +91,7 @@ def compare_published(
         One entry per wrong column and quantile; empty where nothing is published, or all of it is right.
 
     Raises:
-        DataError: If a column cannot be read.
+        DataError: If a column cannot be read, or what is published is no numbers.
 
     Examples:
         >>> from vla_kit.data.memory_source import MemoryEpisode, MemorySource
@@ -143,13 +144,20 @@ def _published(source: EpisodeSource) -> dict[str, dict[Quantile, Float[ndarray,
     entries: Mapping[str, Mapping[str, Any]] = getattr(source, "published_statistics", None) or {}
     return {
         key: {
-            quantile: np.asarray(entries[key][quantile], dtype=np.float32).reshape(-1)
+            quantile: _numbers(entries[key][quantile], f"{source.location}: published {quantile} of {key}")
             for quantile in _SHARES
             if entries[key].get(quantile) is not None
         }
         for key in source.columns
         if key in entries
     }
+
+
+def _numbers(values: Any, where: str) -> Float[ndarray, " size"]:  # noqa: ANN401 (JSON)
+    try:
+        return np.asarray(values, dtype=np.float32).reshape(-1)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{where} must be numbers, got {values!r:.80}. Correct or delete the file.") from error
 
 
 def _vector(stats: QuantileStats, quantile: Quantile) -> Float[ndarray, " size"]:

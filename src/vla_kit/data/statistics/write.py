@@ -18,6 +18,7 @@ from vla_kit.data.statistics.cache import StatisticsCache
 from vla_kit.data.statistics.columns import ColumnSummary, summarize_columns
 from vla_kit.data.statistics.feature import RANK_ERROR
 from vla_kit.data.statistics.published import Mismatch, compare_published
+from vla_kit.data.whole_file import write_whole
 from vla_kit.errors import SettingError
 
 __all__ = ["write_statistics"]
@@ -49,7 +50,7 @@ def write_statistics(
         ray: Address of a Ray cluster to run on, `local` to start one here; none where not given.
 
     Raises:
-        DataError: If the data set is missing or broken.
+        DataError: If the data set is missing or broken, or `json` cannot be written.
         SettingError: If `json` is a folder or `workers` is below 1.
     """
     if json is not None and Path(json).is_dir():
@@ -63,9 +64,8 @@ def write_statistics(
         stats = {key: summary.stats for key, summary in summaries.items()}
         mismatches = compare_published(source, stats, episodes=episodes, executor=executor)
     if json is not None:
-        Path(json).parent.mkdir(parents=True, exist_ok=True)
         entries = {key: summary.to_dict() for key, summary in summaries.items()}
-        Path(json).write_text(dumps(entries, indent=2) + "\n", encoding="utf-8")
+        write_whole(json, dumps(entries, indent=2) + "\n")
     _show(source, summaries, mismatches)
 
 
