@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from vla_kit.data.jobs import Executor, SerialExecutor, choose_executor, episode
 from vla_kit.data.jobs._progress import with_progress
 from vla_kit.data.lerobot_merge import merge_lerobot
 from vla_kit.data.lerobot_stats import pixel_statistics
-from vla_kit.data.lerobot_writer import LeRobotWriter, check_new_root
+from vla_kit.data.lerobot_writer import LeRobotWriter, check_new_root, folder_beside
 from vla_kit.data.source import EpisodeSource
 from vla_kit.errors import DataError, SettingError
 
@@ -117,8 +116,7 @@ def write_lerobot(
     total = int(source.lengths[chosen].sum())
     size = block_frames if block_frames is not None else int(np.clip(total // _NUM_BLOCKS, *_BLOCK_FRAMES))
     blocks = list(enumerate(episode_blocks(source.lengths, size, episodes=chosen)))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.converting-", dir=out.parent))
+    folder = folder_beside(out)
     try:
         shard = _Shard(source=source, folder=folder, keys=named, features=features, rate_hz=rate, robot_type=robot_type)
         results = (executor or SerialExecutor()).map(partial(_write_shard, shard=shard), blocks)

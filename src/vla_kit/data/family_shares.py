@@ -30,8 +30,7 @@ class FamilyShares:
         shares: Family -> share, at least 0. Only ratios count; a family without data leaves its share to the others.
 
     Raises:
-        SettingError: If a share is negative or infinite, a family has none or there is none; (in use) if a data set has
-            no family.
+        SettingError: If a share is negative or infinite, or a family has none; (in use) if a data set has no family.
 
     Examples:
         >>> def part(name, weight):
@@ -46,8 +45,6 @@ class FamilyShares:
     """
 
     def __init__(self, families: Mapping[str, str], *, shares: Mapping[str, float]) -> None:
-        if not families:
-            raise SettingError("families must name every data set, got none. Give each its family.")
         unknown = sorted(set(families.values()) - set(shares))
         if unknown:
             raise SettingError(f"families must be among {sorted(shares)}, got {unknown}. Check the spelling.")

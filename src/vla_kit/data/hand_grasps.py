@@ -106,5 +106,7 @@ def write_eigengrasps(path: str, *, sets: Sequence[str], count: int = NUM_GRASPS
     sources = [open_source(root) for root in sets]
     for source in sources:
         if "right.fingers" not in source.columns:
-            raise DataError(f"{source.location} must hold human hands, got the columns {sorted(source.columns)}.")
+            raise DataError(
+                f"{source.location} must hold human hands, got the columns {sorted(source.columns)}. Leave it out."
+            )
     save_eigengrasps(fit_eigengrasps(sources, count=count), path)

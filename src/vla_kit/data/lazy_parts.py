@@ -100,7 +100,7 @@ class LazyParts(Dataset[AnySample]):
     def __getitem__(self, item: int) -> AnySample:
         part = int(np.searchsorted(self._ends, item, side="right"))
         if not 0 <= item < len(self):
-            raise IndexError(f"item must lie in [0, {len(self)}), got {item}.")
+            raise IndexError(f"item must lie in [0, {len(self)}), got {item}. Choose one there.")
         return self.sample(part, item - int(self._ends[part]) + self.parts[part].length)
 
     def sample(self, part: int, item: int) -> AnySample:

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,7 @@ from numpy import ndarray
 
 from vla_kit.data.lerobot_layout import DATA_PATH, INDEX_FEATURES, VIDEO_PATH, read_table
 from vla_kit.data.lerobot_stats import ColumnStatistics, array_statistics, pixel_histogram, pixel_statistics
-from vla_kit.data.lerobot_writer import check_new_root, write_meta
+from vla_kit.data.lerobot_writer import check_new_root, folder_beside, write_meta
 from vla_kit.data.readers.lerobot import LeRobotSource
 from vla_kit.errors import DataError, SettingError
 
@@ -65,8 +64,7 @@ def merge_lerobot(
     sources = [LeRobotSource(root) for root in roots]
     for source in sources[1:]:
         _check_alike(source, sources[0])
-    out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.partial-", dir=out.parent))
+    folder = folder_beside(out)
     try:
         tasks: dict[str, int] = {}
         features = {key: value for key, value in sources[0].features.items() if key not in INDEX_FEATURES}

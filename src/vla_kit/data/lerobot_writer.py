@@ -69,7 +69,7 @@ class LeRobotWriter:
         robot_type: Name of the robot, kept in `info.json`.
 
     Raises:
-        SettingError: If `root` holds something, `rate_hz` is not above 0 or a feature is unsupported.
+        SettingError: If `root` holds something or cannot be made, `rate_hz` is not above 0 or a feature is unsupported.
 
     Examples:
         >>> folder = tempfile.TemporaryDirectory()
@@ -105,8 +105,7 @@ class LeRobotWriter:
         self._data: pq.ParquetWriter | None = None
         self._data_file = 0
         self._closed = False
-        self._root.parent.mkdir(parents=True, exist_ok=True)
-        self._folder = Path(tempfile.mkdtemp(prefix=f".{self._root.name}.partial-", dir=self._root.parent))
+        self._folder = folder_beside(self._root)
 
     @property
     def num_episodes(self) -> int:
@@ -475,6 +474,24 @@ def check_new_root(root: Path) -> None:
     """
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise SettingError(f"root must not exist yet or be empty, got {root}. Choose another folder or remove it.")
+
+
+def folder_beside(root: Path) -> Path:
+    """Make a hidden folder beside a data set to be, which moves there when it is whole.
+
+    Args:
+        root: Folder to be created.
+
+    Raises:
+        SettingError: If nothing can be written there.
+    """
+    try:
+        root.parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=f".{root.name}.partial-", dir=root.parent))
+    except OSError as error:
+        raise SettingError(
+            f"root must be a folder that can be made, got {root}: {error.strerror}. Choose another place."
+        ) from error
 
 
 class _VideoFiles:

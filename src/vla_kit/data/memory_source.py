@@ -179,11 +179,15 @@ class MemorySource:
 
     def _at(self, index: int) -> MemoryEpisode:
         if not 0 <= index < len(self._episodes):
-            raise DataError(f"episode must lie in [0, {len(self._episodes)}) of {self.location}, got {index}.")
+            raise DataError(
+                f"episode must lie in [0, {len(self._episodes)}) of {self.location}, got {index}. Choose one there."
+            )
         return self._episodes[index]
 
     def _check_frames(self, index: int, frames: Sequence[int]) -> None:
         length = len(self._at(index))
         outside = [frame for frame in frames if not 0 <= frame < length]
         if outside:
-            raise DataError(f"frame must lie in [0, {length}) in episode {index} of {self.location}, got {outside}.")
+            raise DataError(
+                f"frame must lie in [0, {length}) in episode {index} of {self.location}, got {outside}. Choose others."
+            )

@@ -92,7 +92,10 @@ def mirror_sample(sample: Sample) -> Sample:
         ShapeError: If the sample has not 32 channels.
     """
     if sample.size != 32:
-        raise ShapeError(f"sample must have the 32 channels of human hands, got {sample.size} of {sample.embodiment}.")
+        raise ShapeError(
+            f"sample must have the 32 channels of human hands, got {sample.size} of {sample.embodiment}. "
+            "Mirror hands alone."
+        )
     return replace(
         sample,
         instruction=mirror_words(sample.instruction),

@@ -62,7 +62,9 @@ class MixtureOrder:
         drawn = chosen > 0
         empty = [index for index, size in enumerate(sizes) if size < 1 and drawn[index]]
         if empty:
-            raise SettingError(f"sizes must be at least 1 for every part that is drawn, got 0 for parts {empty}.")
+            raise SettingError(
+                f"sizes must be at least 1 for every part that is drawn, got less for parts {empty}. Leave them out."
+            )
         self.seed = seed
         self._sizes = np.asarray(sizes, dtype=np.int64)
         self._shares = chosen / chosen.sum()

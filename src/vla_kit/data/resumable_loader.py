@@ -119,8 +119,8 @@ class ResumableLoader:
         """Go on where another loader stood.
 
         Raises:
-            CheckpointError: If the other one loaded other data, stood where no batch of this one begins, or the state is
-                no loader's.
+            CheckpointError: If the other one loaded other data, stood where no batch of this one begins, or no loader
+                saved the state.
         """
         lacking = [key for key in ("samples", "epoch_samples", "parts") if key not in state_dict]
         if lacking:

@@ -149,8 +149,8 @@ def r2r(folder: Path) -> Path:
     return json_file(folder, "R2R_train.json", [row])
 
 
-def vln_ce(folder: Path) -> Path:
-    row = {
+def vln_ce_row() -> dict[str, Any]:
+    return {
         "episode_id": 1,
         "scene_id": "mp3d/s/s.glb",
         "start_position": [0.0, 0.0, 0.0],
@@ -159,8 +159,11 @@ def vln_ce(folder: Path) -> Path:
         "instruction": {"instruction_text": "Go.", "language": "en-US"},
         "reference_path": [[0.0, 0.0, 0.0], [1.0, 0.0, 0.0]],
     }
+
+
+def vln_ce(folder: Path) -> Path:
     json_file(folder, "train_gt.json.gz", {"1": {"actions": [1, 0], "locations": [[0.0, 0.0, 0.0], [0.25, 0.0, 0.0]]}})
-    return json_file(folder, "train.json.gz", {"episodes": [row]})
+    return json_file(folder, "train.json.gz", {"episodes": [vln_ce_row()]})
 
 
 def connectivity(folder: Path) -> Path:

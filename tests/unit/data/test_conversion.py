@@ -280,7 +280,7 @@ def test_an_interrupted_conversion_leaves_nothing_and_no_process(tmp_path, how):
     )
     assert process.stdout.readline() == b"begins\n"
     deadline = time.time() + 120
-    while not list((tmp_path / "sets").glob(".out.converting-*/*")) and time.time() < deadline:
+    while not list((tmp_path / "sets").glob(".out.partial-*/*")) and time.time() < deadline:
         time.sleep(0.1)
     if how == signal.SIGINT:
         os.killpg(process.pid, how)  # as a terminal does

@@ -215,7 +215,7 @@ def test_states_that_do_not_fit_are_refused(source):
 
 def test_refuses():
     for settings, text in (
-        ({"weight": -1}, "weight must be at least 0, got -1 for data/lab"),
+        ({"weight": -1}, "weight must be at least 0 and finite, got -1 for data/lab"),
         ({"num_episodes": 0}, "num_episodes must be at least 1, got 0"),
         ({"stride": 0}, "stride must be at least 1, got 0 for data/lab"),
         ({"actions": "action"}, r"actions must be a list, got 'action' for data/lab. Such as \[action\]"),

@@ -73,5 +73,5 @@ def test_refuses_settings():
         LazyParts([make_part()], open_sets=0)
     with pytest.raises(SettingError, match="length must be at least 1, got 0 for a"):
         make_part("a", length=0)
-    with pytest.raises(SettingError, match="weight must be at least 0, got -1 for a"):
+    with pytest.raises(SettingError, match="weight must be at least 0 and finite, got -1 for a"):
         make_part("a", weight=-1)

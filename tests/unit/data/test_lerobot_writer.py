@@ -185,7 +185,7 @@ def test_root_must_be_new(tmp_path):
 
 
 def test_rate_and_closing_are_checked(tmp_path):
-    with pytest.raises(SettingError, match="rate_hz must be positive, got 0"):
+    with pytest.raises(SettingError, match="rate_hz must be above 0 and finite, got 0"):
         LeRobotWriter(tmp_path / "set", rate_hz=0, features=PLAIN)
     writer = LeRobotWriter(tmp_path / "set", rate_hz=10, features=PLAIN)
     with pytest.raises(DataError, match="must hold at least one episode, got none"):

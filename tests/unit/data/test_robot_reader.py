@@ -229,7 +229,6 @@ def test_wrong_rates(rate_hz):
         ([ActionColumns("action", channels="gripper")], r"got 'gripper'. .*names stand in a list, such as \[gripper\]"),
         ([ActionColumns("action", channels=[66])], r"channels of 'action' must lie in \[0, 3\), got 66. .*quotes"),
         ([ActionColumns("action", channels=[-1])], r"must lie in \[0, 3\), got -1"),
-        ([ActionColumns("action", channels=[])], r"must name at least one channel, got \(\)"),
         ([ActionColumns("action", channels=[1, 1])], r"must name every channel once, got \[1\] twice"),
         ([ActionColumns("action", channels=["x"])], r"must be names of the data set, got 'x'. There are none."),
         (
@@ -272,6 +271,7 @@ def test_numbers_that_are_no_rotations_name_the_frame():
     ("settings", "text"),
     [
         ({"representation": "delta_step"}, "reference must name the column of the state that delta_step of 'action'"),
+        ({"channels": []}, r"channels must name at least one channel, got \[\] for 'action'"),
         ({"reference": "state"}, "reference must be left out for absolute actions, got 'state'"),
         ({"reference_channels": "0:2"}, "reference_channels must be left out without reference"),
         (

@@ -40,7 +40,7 @@ def test_the_papers_shares():
 def test_families_refuse_what_they_do_not_know():
     with pytest.raises(SettingError, match=r"families must be among .*'navigation'.* got \['navgation'\]"):
         paper_shares({"r2r": "navgation"})
-    with pytest.raises(SettingError, match=r"shares must be at least 0, got \{'x': -1\}"):
+    with pytest.raises(SettingError, match=r"shares must be at least 0 and finite, got \{'x': -1\}"):
         FamilyShares({"a": "x"}, shares={"x": -1})
     with pytest.raises(SettingError, match=r"families must name every data set, got none for \['b'\]"):
         FamilyShares({"a": "x"}, shares={"x": 1}).weights([make_part("a"), make_part("b")])

@@ -118,7 +118,7 @@ def test_unknown_backend(video):
 
 
 def test_odd_sizes_and_other_sizes_are_refused(tmp_path):
-    with pytest.raises(SettingError, match=r"height and width must be even for a video, got \(31, 48\)"):
+    with pytest.raises(SettingError, match=r"height and width must be even and at least 2 for a video, got \(31, 48\)"):
         PyAVEncoder(tmp_path / "odd.mp4", rate_hz=10, height=31, width=48)
     with (
         pytest.raises(ShapeError, match="frames must have the shape"),

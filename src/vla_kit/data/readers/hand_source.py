@@ -254,14 +254,18 @@ class HandSource:
 
     def _at(self, index: int) -> HandEpisode:
         if not 0 <= index < len(self._episodes):
-            raise DataError(f"episode must lie in [0, {len(self._episodes)}) of {self.location}, got {index}.")
+            raise DataError(
+                f"episode must lie in [0, {len(self._episodes)}) of {self.location}, got {index}. Choose one there."
+            )
         return self._episodes[index]
 
     def _check_frames(self, index: int, frames: Sequence[int]) -> None:
         length = self._at(index).length
         outside = [int(frame) for frame in frames if not 0 <= frame < length]
         if outside:
-            raise DataError(f"frame must lie in [0, {length}) in episode {index} of {self.location}, got {outside}.")
+            raise DataError(
+                f"frame must lie in [0, {length}) in episode {index} of {self.location}, got {outside}. Choose others."
+            )
 
 
 def _flat(pose: ndarray) -> ndarray:

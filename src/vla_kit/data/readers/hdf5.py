@@ -55,7 +55,7 @@ def open_hdf5(
     if aloha:
         return open_aloha(root, name=name, channels="rgb" if channels is None else channels)
     if channels is not None:
-        raise SettingError(f"channels must be left out, got {channels!r} for {root}, which is not of ALOHA's layout.")
+        raise SettingError(f"channels must be left out, got {channels!r} for {root}. It is for ALOHA's layout alone.")
     if not grouped:
         raise DataError(
             f"{path} must hold a group 'data' (robomimic, LIBERO), or 'action' and a group 'observations' (ALOHA), "

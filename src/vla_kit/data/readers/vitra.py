@@ -145,7 +145,9 @@ def vitra_chain_error(path: Path) -> float:
             joints @ turn.swapaxes(1, 2) + shift[:, None] - arrays[f"{side}/joints_camspace"],
             joints[:, 0] - arrays[f"{side}/transl_worldspace"],
         )
-        worst = max(worst, *(float(np.abs(one[seen]).max()) for one in differences))
+        for one in differences:
+            apart = np.abs(one[seen])
+            worst = max(worst, float(apart[np.isfinite(apart)].max(initial=0)))  # where it is NaN, the hand is lost
     return worst
 
 
