@@ -92,6 +92,7 @@ def write_lerobot(
         UserWarning: If an episode without frames was left out, or a camera became `image`.
 
     Examples:
+        >>> import tempfile
         >>> from vla_kit.data.memory_source import MemoryEpisode, MemorySource
         >>> source = MemorySource([MemoryEpisode(columns={"actions": np.eye(2)}, instruction="push")], rate_hz=10)
         >>> folder = tempfile.TemporaryDirectory()

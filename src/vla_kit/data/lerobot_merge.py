@@ -46,6 +46,7 @@ def merge_lerobot(
         DataError: If a data set is broken, or differs from the first in features, rate or robot.
 
     Examples:
+        >>> import tempfile
         >>> from vla_kit.data.lerobot_writer import LeRobotWriter
         >>> folder = tempfile.TemporaryDirectory()
         >>> features = {"action": {"dtype": "float32", "shape": (2,)}}
