@@ -11,8 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from contract_cases import data_files as files
+from contract_cases.data import loader, memory_episode
 
 from vla_kit.data.eigengrasp_file import load_eigengrasps, save_eigengrasps
+from vla_kit.data.frame_cache import CachedSource
 from vla_kit.data.lerobot_merge import merge_lerobot
 from vla_kit.data.lerobot_writer import LeRobotWriter
 from vla_kit.data.memory_source import MemoryEpisode, MemorySource
@@ -26,12 +28,15 @@ from vla_kit.data.readers.rlds import RLDSSource
 from vla_kit.data.readers.vitra import open_vitra
 from vla_kit.data.readers.vln import read_vln
 from vla_kit.data.readers.vln_ce import read_vln_ce
-from vla_kit.data.source import EpisodeSource
+from vla_kit.data.readers.hand_tracks import HandRecord
+from vla_kit.data.source import CameraInfo, EpisodeSource
+from vla_kit.data.statistics.cache import StatisticsCache
 from vla_kit.data.statistics.columns import source_statistics
 from vla_kit.data.statistics.published import compare_published
+from vla_kit.data.statistics.write import write_statistics
 from vla_kit.data.video import open_video
 from vla_kit.data.video_pyav import PyAVEncoder
-from vla_kit.errors import DataError, DtypeError, SettingError, ShapeError, VLAKitError
+from vla_kit.errors import CheckpointError, DataError, DtypeError, SettingError, ShapeError, VLAKitError
 
 
 def read_all(source: EpisodeSource) -> None:
@@ -545,3 +550,44 @@ def test_numbers_that_their_feature_would_cut_off(dtype, values, text, tmp_path)
 def test_arrays_that_are_no_episode(arrays, error, text):
     with pytest.raises(error, match=text):
         MemorySource([MemoryEpisode(**({"columns": {"action": np.zeros((1, 1))}} | arrays))])
+
+
+def test_a_camera_of_hands_that_is_no_pose():
+    with pytest.raises(ShapeError, match=r"camera must have the shape \(step, 4, 4\), got \(3, 3, 3\)"):
+        HandRecord(left=files.track(), right=files.track(), camera=np.zeros((3, 3, 3)))
+
+
+def test_a_state_that_no_loader_saved():
+    with pytest.raises(CheckpointError, match=r"state_dict must hold .* got none of \['epoch_samples', 'parts'\]"):
+        loader().load_state_dict({"samples": 8})
+
+
+class SizesUnknown(MemorySource):
+    @property
+    def cameras(self) -> dict[str, CameraInfo]:
+        return {"top": CameraInfo()}
+
+
+def test_kept_frames_without_a_size(tmp_path):
+    source = SizesUnknown([memory_episode()])
+    path = tmp_path / source.fingerprint / "top.frames"
+    path.parent.mkdir()
+    path.write_bytes(b'{"height": 0, "width": 0}'.ljust(4096))
+    with pytest.raises(DataError, match=r"top\.frames must begin with .*\. Delete the file"):
+        CachedSource(source, tmp_path).images(0, "top", [0])
+
+
+def test_kept_statistics_of_another_kind(tmp_path):
+    cache = StatisticsCache(tmp_path)
+    cache.store({"of": "x"}, {"mean": [0.5]}, location="set")
+    (path,) = tmp_path.iterdir()
+    edit_json(path, lambda content: content | {"statistics": ["mean"]})
+    with pytest.raises(DataError, match=r"must hold statistics, got: AttributeError.*Delete the file"):
+        cache.load({"of": "x"}, lambda entries: entries.items(), location="set")
+
+
+def test_statistics_that_cannot_be_written(tmp_path):
+    root = files.lerobot(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=r"path must be a file that can be written, got .*file/stats\.json"):
+        write_statistics(str(root), json=str(tmp_path / "file" / "stats.json"))

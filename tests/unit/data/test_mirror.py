@@ -72,6 +72,8 @@ def test_other_robots_pass_through_and_draws_repeat():
     draws = [half(sample(), generator=torch.Generator().manual_seed(seed)).instruction[0] for seed in range(40)]
     assert 8 < draws.count("R") < 32
     assert draws == [half(sample(), generator=torch.Generator().manual_seed(seed)).instruction[0] for seed in range(40)]
+    with pytest.raises(SettingError, match="embodiments must list the human hands, got 'human_hands'"):
+        HandMirror(embodiments="human_hands")
     with pytest.raises(SettingError, match=r"probability must lie in \[0, 1\], got 2"):
         HandMirror(2)
     with pytest.raises(ShapeError, match="32 channels of human hands, got 7 of arm"):

@@ -48,11 +48,23 @@ def test_keeps_what_it_is_given_and_survives_pickling():
             r"state must be finite, got \[0.5, nan\] in frame 2 of episode 1 of demo. Drop the episode",
         ),
         ({"state": torch.tensor([torch.inf])}, DataError, "state must be finite"),
+        (
+            {"actions": torch.tensor([[0.0, torch.nan], [0.0, 0.0]])},
+            DataError,
+            "actions must be finite where they are real, got NaN or infinity in frame 2 of episode 1 of demo",
+        ),
+        ({"state": torch.zeros(0)}, ShapeError, r"state must have the shape \(state_size,\), got \(0,\)"),
     ],
 )
 def test_wrong_arguments_are_named(change, error, text):
     with pytest.raises(error, match=text):
         Sample(**{**GOOD, **change})
+
+
+def test_a_number_that_means_nothing_may_be_nan():
+    actions = torch.tensor([[0.5, torch.nan], [torch.nan, torch.inf]])
+    known = torch.tensor([[True, False], [True, True]])
+    assert Sample(**{**GOOD, "actions": actions, "known": known}).actions.isnan().sum() == 2
 
 
 def test_a_view_may_be_the_frames_of_a_history():

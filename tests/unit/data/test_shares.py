@@ -1,3 +1,5 @@
+import math
+
 import pytest
 from stream import make_part
 
@@ -42,6 +44,9 @@ def test_families_refuse_what_they_do_not_know():
         paper_shares({"r2r": "navgation"})
     with pytest.raises(SettingError, match=r"shares must be at least 0 and finite, got \{'x': -1\}"):
         FamilyShares({"a": "x"}, shares={"x": -1})
+    for share in (math.nan, math.inf):
+        with pytest.raises(SettingError, match="shares must be at least 0 and finite"):
+            FamilyShares({"a": "x"}, shares={"x": share})
     with pytest.raises(SettingError, match=r"families must name every data set, got none for \['b'\]"):
         FamilyShares({"a": "x"}, shares={"x": 1}).weights([make_part("a"), make_part("b")])
 
