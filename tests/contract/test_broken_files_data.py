@@ -19,6 +19,7 @@ from vla_kit.data.lerobot_merge import merge_lerobot
 from vla_kit.data.lerobot_writer import LeRobotWriter
 from vla_kit.data.memory_source import MemoryEpisode, MemorySource
 from vla_kit.data.readers.egodex import open_egodex
+from vla_kit.data.readers.hand_tracks import HandRecord
 from vla_kit.data.readers.hdf5_aloha import open_aloha
 from vla_kit.data.readers.hot3d import open_hot3d
 from vla_kit.data.readers.lerobot import LeRobotSource, open_lerobot
@@ -28,7 +29,6 @@ from vla_kit.data.readers.rlds import RLDSSource
 from vla_kit.data.readers.vitra import open_vitra
 from vla_kit.data.readers.vln import read_vln
 from vla_kit.data.readers.vln_ce import read_vln_ce
-from vla_kit.data.readers.hand_tracks import HandRecord
 from vla_kit.data.source import CameraInfo, EpisodeSource
 from vla_kit.data.statistics.cache import StatisticsCache
 from vla_kit.data.statistics.columns import source_statistics
