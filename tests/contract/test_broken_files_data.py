@@ -317,12 +317,9 @@ def test_a_hand_of_hot3d_without_its_angles(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "text"),
     [
-        (
-            "timestamp[ns]",
-            "time",
-            r"headset_trajectory\.csv must be a readable table with timestamp\[ns\], got KeyError",
-        ),
-        ("q_wo_w", "qw", r"headset_trajectory\.csv: q_wxyz must hold 4 numbers|must be finite|must have norm 1"),
+        ("timestamp[ns]", "time", r"_trajectory\.csv must be a readable table .* got KeyError: 'timestamp\[ns\]'"),
+        ("q_wo_w", "qw", r"_trajectory\.csv must be a readable table .* got KeyError: 'q_wo_w'"),
+        (",1000,", ",1000,x", r"_trajectory\.csv: t_xyz must hold 3 numbers, got .'x0"),
     ],
 )
 def test_the_headset_of_hot3d_says_something_else(old, new, text, tmp_path):

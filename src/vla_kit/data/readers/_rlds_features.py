@@ -77,7 +77,7 @@ def read_features(path: Path) -> RLDSFeatures:
     except (OSError, ValueError) as error:
         raise DataError(f"{path} must be JSON, got: {error}. Fetch it again.") from error
     try:
-        return _sorted(tree, path)
+        return _described(tree, path)
     except (AttributeError, TypeError, KeyError, IndexError, ValueError) as error:
         if isinstance(error, DataError):
             raise
@@ -87,7 +87,7 @@ def read_features(path: Path) -> RLDSFeatures:
         ) from error
 
 
-def _sorted(tree: Mapping[str, Any], path: Path) -> RLDSFeatures:
+def _described(tree: Mapping[str, Any], path: Path) -> RLDSFeatures:
     """Which feature is what."""
     episode = _children(tree)
     steps = episode.get("steps", {}).get("sequence", {}).get("feature")

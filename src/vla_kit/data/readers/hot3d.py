@@ -21,6 +21,7 @@ __all__ = ["is_hot3d", "open_hot3d", "read_hot3d"]
 
 _POSES: Final = "mano_hand_pose_trajectory.jsonl"
 _HEADSET: Final = "headset_trajectory.csv"
+_HEADSET_KEYS: Final = (*(f"q_wo_{axis}" for axis in "wxyz"), *(f"t_wo_{axis}[m]" for axis in "xyz"))
 _SIDES: Final[dict[str, HandSide]] = {"0": "left", "1": "right"}
 _NORM: Final = 1e-2
 
@@ -176,21 +177,19 @@ def _pose(transform: dict[str, Any], *, line: int) -> Float[ndarray, "4 4"]:
 def _headset(path: Path, stamps: list[int]) -> Float[ndarray, "step 4 4"]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            rows = {int(row["timestamp[ns]"]): row for row in csv.DictReader(file)}
+            rows = {int(row["timestamp[ns]"]): [row[key] for key in _HEADSET_KEYS] for row in csv.DictReader(file)}
     except (OSError, csv.Error, KeyError, TypeError, ValueError) as error:
         raise DataError(
-            f"{path} must be a readable table with timestamp[ns], got {type(error).__name__}: {error}. Fetch it again."
+            f"{path} must be a readable table with timestamp[ns] and {_HEADSET_KEYS}, got {type(error).__name__}: "
+            f"{error}. Fetch it again."
         ) from error
     missing = [stamp for stamp in stamps if stamp not in rows]
     if missing:
         raise DataError(f"{path} must hold every instant of the hands, got none for {missing[:3]}. Fetch it again.")
     poses = np.empty((len(stamps), 4, 4))
     for index, stamp in enumerate(stamps):
-        row = rows[stamp]
-        quaternion = [row.get(f"q_wo_{axis}") for axis in "wxyz"]
-        place = [row.get(f"t_wo_{axis}[m]") for axis in "xyz"]
         try:
-            poses[index] = _pose({"q_wxyz": quaternion, "t_xyz": place}, line=index + 2)
+            poses[index] = _pose({"q_wxyz": rows[stamp][:4], "t_xyz": rows[stamp][4:]}, line=index + 2)
         except DataError as error:
             raise DataError(f"{path}: {error}") from error
     return poses
