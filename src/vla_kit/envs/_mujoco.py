@@ -9,6 +9,7 @@ import os
 import sys
 from typing import Final
 
+import vla_kit.envs._before_drawing  # noqa: F401 (triton before Mesa)
 from vla_kit.envs.protocol import SimulationError
 from vla_kit.errors import MissingExtraError
 

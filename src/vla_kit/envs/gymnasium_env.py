@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 from jaxtyping import UInt8
 
+import vla_kit.envs._before_drawing  # noqa: F401 (triton before Mesa)
 from vla_kit.envs.protocol import (
     Action,
     Pictures,

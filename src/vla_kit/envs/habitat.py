@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 
+import vla_kit.envs._before_drawing  # noqa: F401 (triton before Mesa)
 from vla_kit.actions import (
     DiscreteAction,
     StopRule,

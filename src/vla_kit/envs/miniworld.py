@@ -12,6 +12,7 @@ from typing import Final
 
 import numpy as np
 
+import vla_kit.envs._before_drawing  # noqa: F401 (triton before Mesa)
 from vla_kit.envs.floor_plan import Disc, FloorPlan, ShortestPaths, shared_wall
 from vla_kit.envs.miniworld_scenes import NavigationScene, draw_scene
 from vla_kit.envs.navigation import NavigationTrace, places_along

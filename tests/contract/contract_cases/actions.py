@@ -1,8 +1,8 @@
 """How the public parts of `vla_kit.actions` are built."""
 
 import torch
-
 from contract_cases.probe import Case
+
 from vla_kit.actions import (
     ActionRepresentation,
     ActionSpace,

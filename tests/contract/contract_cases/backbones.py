@@ -4,6 +4,7 @@ import functools
 from pathlib import Path
 from typing import Any
 
+from contract_cases.probe import Case
 from torch import nn
 from transformers import (
     PaliGemmaConfig,
@@ -13,7 +14,6 @@ from transformers import (
     SiglipImageProcessor,
 )
 
-from contract_cases.probe import Case
 from vla_kit.backbones.image_text import ImageTextBackbone
 from vla_kit.backbones.learned_rows import LearnedHead, LearnedRows
 from vla_kit.backbones.lora import add_lora

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from contract_cases.probe import Case
 from numpy import ndarray
 
-from contract_cases.probe import Case
 from vla_kit.data.action_columns import ActionColumns
 from vla_kit.data.action_recipe import ActionRecipe
 from vla_kit.data.augment import ColorJitter, RandomShift

@@ -6,8 +6,8 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
-
 from contract_cases.probe import Case
+
 from vla_kit.data.captions.annotate import CaptionStages
 from vla_kit.data.captions.annotator import AnnotatorMessage
 from vla_kit.data.captions.begun_captions import BegunCaptions

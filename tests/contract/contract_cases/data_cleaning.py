@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import numpy as np
-
 from contract_cases.probe import Case
+
 from vla_kit.data.cleaning import (
     BlankFrames,
     ColumnRoles,

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from contract_cases.probe import Case
+
 from vla_kit.data.conversations import (
     ConversationSet,
     PictureSource,

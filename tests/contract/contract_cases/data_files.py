@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from tfrecord.writer import TFRecordWriter
-
 from contract_cases.data import source
 from contract_cases.probe import Case
+from tfrecord.writer import TFRecordWriter
+
 from vla_kit.actions import EigengraspBasis
 from vla_kit.data.conversion import write_lerobot
 from vla_kit.data.eigengrasp_file import load_eigengrasps, save_eigengrasps

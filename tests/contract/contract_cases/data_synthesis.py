@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from contract_cases.probe import Case
+
 from vla_kit.data.synthesis.arm import Arm, find_arm
 from vla_kit.data.synthesis.arm_model import ArmModel
 

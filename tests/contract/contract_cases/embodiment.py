@@ -2,6 +2,7 @@
 
 from contract_cases.actions import SPACE, STATS
 from contract_cases.probe import Case
+
 from vla_kit.actions import QuantileNormalizer
 from vla_kit.embodiment import EmbodimentPrompter, EmbodimentSpec, History, StateScaler, preset
 

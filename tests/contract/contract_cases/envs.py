@@ -5,8 +5,8 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-
 from contract_cases.probe import Case
+
 from vla_kit.envs import Disturbance, EnvHere, EnvRecipe, EnvTask, EnvWorker
 from vla_kit.envs.episodes import RandomActor
 from vla_kit.envs.floor_plan import Disc, Door, FloorPlan, Room, ShortestPaths

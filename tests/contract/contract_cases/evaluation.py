@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from contract_cases.probe import Case
+
 from vla_kit.embodiment import History
 from vla_kit.envs import make_expert
 from vla_kit.evaluation import EpisodeLog, EvaluationTask, ShiftedScenes, read_curve

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.export import ExportedProgram
-
 from contract_cases.backbones import TINY
 from contract_cases.embodiment import ARM
 from contract_cases.policy import parts
 from contract_cases.probe import Case
+from torch.export import ExportedProgram
+
 from vla_kit.backbones.timm_vit import TimmBackbone
 from vla_kit.backbones.tiny import tiny_qwen3_vl
 from vla_kit.export.choose import context_graph

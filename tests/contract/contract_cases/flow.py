@@ -1,6 +1,7 @@
 """How the public parts of `vla_kit.flow` are built."""
 
 from contract_cases.probe import Case
+
 from vla_kit.flow import (
     BetaTime,
     CleanPrefix,

@@ -3,6 +3,7 @@
 from functools import partial
 
 from contract_cases.probe import Case
+
 from vla_kit.heads import (
     AnchoredHead,
     ConcatenatedProjection,

@@ -1,6 +1,7 @@
 """How the public parts of `vla_kit.losses` are built."""
 
 from contract_cases.probe import Case
+
 from vla_kit.flow import UniformTime
 from vla_kit.losses import ClippedValueLoss, FlowMatchingLoss, JointLoss, PPOLoss
 

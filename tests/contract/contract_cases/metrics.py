@@ -2,9 +2,9 @@
 
 import numpy as np
 import torch
-
 from contract_cases.actions import SPACE
 from contract_cases.probe import Case
+
 from vla_kit.actions import EigengraspBasis
 from vla_kit.metrics import NavigationEpisode
 from vla_kit.metrics.action_error import ActionError

@@ -8,14 +8,14 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from huggingface_hub.utils import validate_repo_id
-
 from contract_cases.actions import SPACE, STATS
 from contract_cases.backbones import qwen, shared_qwen
 from contract_cases.embodiment import ARM
 from contract_cases.heads import SIZES
 from contract_cases.probe import Case
 from contract_cases.protocols import read_by
+from huggingface_hub.utils import validate_repo_id
+
 from vla_kit.actions import EigengraspBasis, QuantileNormalizer, StopRule
 from vla_kit.embodiment import EmbodimentPrompter, History
 from vla_kit.flow import Euler, HardPrefix

@@ -9,10 +9,10 @@ from functools import wraps
 from typing import Any
 
 import torch
-
 from contract_cases.backbones import paligemma, shared_qwen
 from contract_cases.heads import SIZES
 from contract_cases.probe import Case
+
 from vla_kit.backbones.timm_vit import TimmBackbone
 from vla_kit.heads import DiTHead, StateTokenHead
 from vla_kit.protocols import Context, Conversation, Message, Observation, Picture

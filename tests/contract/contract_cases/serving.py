@@ -8,8 +8,8 @@ from functools import cache
 from pathlib import Path
 
 import torch
-
 from contract_cases.probe import Case
+
 from vla_kit.actions import QuantileNormalizer, QuantileStats
 from vla_kit.backbones.tiny import tiny_qwen3_vl
 from vla_kit.embodiment import EmbodimentPrompter, preset

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-
 from contract_cases.probe import Case
 from contract_cases.serving import saved_policy
+from torch import nn
+
 from vla_kit.data.demonstration_set import DemonstrationSet
 from vla_kit.envs.places import InThisProcess
 from vla_kit.flow import StochasticEuler
