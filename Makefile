@@ -8,6 +8,7 @@ PIP_FLAGS ?=
 PYTEST_FLAGS ?= -n 2
 DEMO_FLAGS ?=
 SITE ?= site
+OLDEST := actions flow embodiment heads losses metrics backbones data policy training
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -16,7 +17,7 @@ APT := apt-get install -y libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri libosmesa6
 export MUJOCO_GL ?= egl
 
 .DEFAULT_GOAL := help
-.PHONY: help venv check-rendering test lint types imports docs results demo demo-ci api clean
+.PHONY: help venv check-rendering test test-oldest lint types imports docs results demo demo-ci api clean
 
 help:  ## List the targets.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -50,6 +51,13 @@ export CHECK_RENDERING
 
 test: $(STAMP) check-rendering  ## Run the tests.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+# Parts and training alone: simulators and servers have versions of their own.
+test-oldest:  ## Run the tests of parts and training on the oldest versions that pyproject.toml allows.
+	@test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet $(PIP_FLAGS) --constraint tests/oldest.txt --editable '.[hdf5,hands,lora]' \
+	  torchvision pytest pytest-xdist beartype scipy sybil torchcfm num2words packaging
+	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest $(PYTEST_FLAGS) $(addprefix tests/unit/,$(OLDEST))
 
 lint: $(STAMP)  ## Check style and format.
 	$(BIN)/ruff check .
