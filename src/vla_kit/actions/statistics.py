@@ -35,7 +35,7 @@ class QuantileStats:
         count: Frames behind the numbers.
 
     Raises:
-        StatisticsError: If shapes differ, a value is not finite, `q99` is below `q01` or `count` below 1.
+        StatisticsError: If shapes differ, a value is not finite, `q99` is below `q01` or `count` is negative.
 
     Examples:
         >>> import numpy as np
@@ -74,8 +74,8 @@ class QuantileStats:
         turned = (self.q99 < self.q01).nonzero().flatten().tolist()
         if turned:
             raise StatisticsError(f"q99 must be at least q01, got less in channels {turned}. Are the two exchanged?")
-        if self.count is not None and self.count < 1:
-            raise StatisticsError(f"count must be at least 1, got {self.count}. Leave it out where unknown.")
+        if self.count is not None and self.count < 0:
+            raise StatisticsError(f"count must be at least 0, got {self.count}. Leave it out where unknown.")
 
     @property
     def size(self) -> int:

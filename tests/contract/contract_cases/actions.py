@@ -78,7 +78,8 @@ CASES = [
             "std": torch.full((2,), 0.3),
             "count": 100,
         },
-        meant=dict.fromkeys(("q01", "q99", "minimum", "maximum", "mean", "std"), CONVERTED),
+        meant=dict.fromkeys(("q01", "q99", "minimum", "maximum", "mean", "std"), CONVERTED)
+        | {"count": ("0",)},  # unseen
     ),
     Case(QuantileStats.from_dict, lambda folder: {"entry": {"q01": [0.0], "q99": [1.0], "count": [100]}}),
     Case(QuantileStats.from_frames, lambda folder: {"frames": torch.rand(100, 2)}, meant={"frames": CONVERTED}),

@@ -89,7 +89,7 @@ def test_frame_errors(frames, text):
         ({"q01": [0.0], "q99": [math.nan]}, r"q99 must be finite, got NaN or infinity in channels \[0\]"),
         ({"q01": [[0.0]], "q99": [[1.0]]}, r"q01 must have one axis \(size,\), got shape \(1, 1\)"),
         ({"q01": [], "q99": []}, "q01 must hold at least one channel"),
-        ({"q01": [0.0], "q99": [1.0], "count": -1}, "count must be at least 1, got -1"),
+        ({"q01": [0.0], "q99": [1.0], "count": -1}, "count must be at least 0, got -1"),
     ],
 )
 @pytest.mark.usefixtures("shape_hook_off")
