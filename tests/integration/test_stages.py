@@ -9,7 +9,7 @@ import yaml
 
 from vla_kit.backbones.tiny import tiny_qwen3_5, tiny_qwen3_vl
 from vla_kit.cli import VLACLI
-from vla_kit.errors import CheckpointError, SettingError
+from vla_kit.errors import CheckpointError
 from vla_kit.training.vla_module import VLAModule
 
 QUICK = ["--trainer.max_steps=2", "--trainer.val_check_interval=2", "--trainer.log_every_n_steps=1"]
