@@ -3,24 +3,18 @@
 import enum
 import importlib
 import inspect
-import pkgutil
 from pathlib import Path
 
-import contract_cases
 import pytest
-from contract_cases.probe import Case, faults_of_text, wrong_values
+from contract_cases.probe import Case, case_files, faults_of_text, wrong_values
 
 from vla_kit.errors import MissingExtraError, VLAKitError
 
 SURFACE = Path(__file__).parents[1] / "api_surface.txt"
 
-FOLDERS = [
-    importlib.import_module(f"contract_cases.{module.name}")
-    for module in pkgutil.iter_modules(contract_cases.__path__)
-    if module.name != "probe"
-]
-CASES: list[Case] = [case for folder in FOLDERS for case in folder.CASES]
-WITHOUT_CASE: dict[str, str] = {name: why for folder in FOLDERS for name, why in folder.WITHOUT_CASE.items()}
+FILES = case_files()
+CASES: list[Case] = [case for file in FILES for case in file.CASES]
+WITHOUT_CASE: dict[str, str] = {name: why for file in FILES for name, why in file.WITHOUT_CASE.items()}
 pytestmark = pytest.mark.usefixtures("shape_hook_off")  # a wrong shape reaches our own check, as it does for users
 
 

@@ -1,22 +1,18 @@
 """Every public module keeps its weights: through a state dict, a copy and another dtype."""
 
 import copy
-import importlib
 import io
-import pkgutil
 from pathlib import Path
 
-import contract_cases
 import pytest
 import torch
-from contract_cases.probe import Case
+from contract_cases.probe import Case, case_files
 from torch import nn
 
 CASES: list[Case] = [
     case
-    for module in pkgutil.iter_modules(contract_cases.__path__)
-    if module.name != "probe"
-    for case in importlib.import_module(f"contract_cases.{module.name}").CASES
+    for file in case_files()
+    for case in file.CASES
     if isinstance(case.build, type) and issubclass(case.build, nn.Module)
 ]
 pytestmark = [

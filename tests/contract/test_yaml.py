@@ -1,16 +1,13 @@
 """Every public class whose arguments are plain values is built from YAML as from Python."""
 
-import importlib
 import inspect
-import pkgutil
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
-import contract_cases
 import pytest
 import yaml
-from contract_cases.probe import Case
+from contract_cases.probe import Case, case_files
 from jsonargparse import ArgumentError, ArgumentParser
 
 
@@ -30,9 +27,8 @@ def takes_plain_values(build: type) -> bool:
 
 CASES: list[Case] = [
     case
-    for module in pkgutil.iter_modules(contract_cases.__path__)
-    if module.name != "probe"
-    for case in importlib.import_module(f"contract_cases.{module.name}").CASES
+    for file in case_files()
+    for case in file.CASES
     if inspect.isclass(case.build) and takes_plain_values(case.build)
 ]
 pytestmark = pytest.mark.usefixtures("shape_hook_off")

@@ -4,17 +4,20 @@ A `Case` builds one public class or calls one public loader with values that are
 value at a time by a wrong one and expect an error of ours that names the argument, the rule, the value and a remedy.
 """
 
+import importlib
 import math
+import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Case", "faults_of_text", "wrong_values"]
+__all__ = ["Case", "case_files", "faults_of_text", "wrong_values"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,12 @@ class Case:
     @property
     def name(self) -> str:
         return f"{self.build.__module__}.{self.build.__qualname__}"
+
+
+def case_files() -> list[ModuleType]:
+    """The files beside this one, each with `CASES` and `WITHOUT_CASE` of a folder of the package."""
+    names = [module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]) if module.name != "probe"]
+    return [importlib.import_module(f"contract_cases.{name}") for name in names]
 
 
 def wrong_values(good: Any) -> Iterator[tuple[str, Any]]:
