@@ -173,7 +173,8 @@ class PyAVEncoder:
             raise DataError(
                 f"path must be a video file that can be written, got {path}: {error}. Use the suffix .mp4."
             ) from error
-        options = {"crf": str(crf), "g": str(keyframe_interval), "bf": "0"}
+        # With its macroblock tree, x264 writes other bytes for equal frames now and then; short groups do not need it.
+        options = {"crf": str(crf), "g": str(keyframe_interval), "bf": "0", "x264-params": "mbtree=0"}
         rate = Fraction(rate_hz).limit_denominator(1_000_000)
         self._stream: Any = self._container.add_stream("libx264", rate=rate, options=options)
         self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
