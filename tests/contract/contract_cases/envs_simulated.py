@@ -2,7 +2,6 @@
 
 from contextlib import suppress
 
-import torch._dynamo  # noqa: F401 (before a renderer: the LLVM of triton crashes where that of Mesa came first)
 from contract_cases.probe import Case
 
 from vla_kit.errors import MissingExtraError

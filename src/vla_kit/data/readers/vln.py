@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vla_kit.data.readers._json_files import read_json
+from vla_kit.data.readers._json_files import json_field, read_json
 from vla_kit.errors import DataError
 
 __all__ = ["GraphRoute", "read_vln"]
@@ -129,14 +129,7 @@ def _heading(row: Mapping[str, Any], place: Path, number: int) -> float:
 
 
 def _field(row: Mapping[str, Any], key: str, place: Path, number: int, kind: type = object) -> Any:  # noqa: ANN401 (JSON)
-    if row.get(key) is None:
-        raise DataError(f"{place}: episode {number} must have {key!r}, got {sorted(row)}. Give a file of R2R or RxR.")
-    if not isinstance(row[key], kind):
-        raise DataError(
-            f"{place}: {key} of episode {number} must be a {kind.__name__}, got {row[key]!r:.80}. Give a file of R2R "
-            "or RxR."
-        )
-    return row[key]
+    return json_field(row, key, kind, place=place, episode=number, remedy="Give a file of R2R or RxR.")
 
 
 def _speaks(language: str, wanted: str) -> bool:

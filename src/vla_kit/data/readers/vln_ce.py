@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 from jaxtyping import Float
 
-from vla_kit.data.readers._json_files import read_json
+from vla_kit.data.readers._json_files import json_field, read_json
 from vla_kit.errors import DataError
 
 __all__ = ["ContinuousRoute", "read_vln_ce", "upright_yaw"]
@@ -256,13 +256,4 @@ def _points(rows: Any, place: Path, name: str) -> Float[np.ndarray, "point 3"]: 
 
 
 def _field(row: Mapping[str, Any], key: str, place: Path, kind: type = object) -> Any:  # noqa: ANN401 (JSON)
-    if row.get(key) is None:
-        raise DataError(
-            f"{place}: episode {row.get('episode_id', '?')} must have {key!r}, got {sorted(row)}. Give VLN-CE's file."
-        )
-    if not isinstance(row[key], kind):
-        raise DataError(
-            f"{place}: {key} of episode {row.get('episode_id', '?')} must be a {kind.__name__}, got {row[key]!r:.80}. "
-            "Give VLN-CE's file."
-        )
-    return row[key]
+    return json_field(row, key, kind, place=place, episode=row.get("episode_id", "?"), remedy="Give VLN-CE's file.")
